@@ -1,0 +1,3 @@
+"""framelift: diffusion-based video super-resolution."""
+
+__version__ = "0.1.0"

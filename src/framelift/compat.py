@@ -1,0 +1,37 @@
+"""Cure for a torchvision whose compiled operators do not fit the installed torch.
+
+PyPI's torchvision wheel is built for CUDA. Beside a CPU build of torch its `_C` library does not
+load, and because its Python side then registers kernels for operators that nobody declared,
+`import diffusers` and `import transformers` fail as well. Declaring the two operators is enough for
+everything used here. Where torchvision is absent or whole, nothing happens.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+_library: "torch.library.Library | None" = None
+
+
+@cache
+def repair_torchvision() -> bool:
+    """Declare `nms` and `qnms` if torchvision cannot; returns whether that was needed.
+
+    Must run before the first import of diffusers, transformers, torchmetrics or torchvision.
+    """
+    global _library
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return False
+    for binary in Path(spec.origin).parent.glob("_C*.so"):
+        try:
+            torch.ops.load_library(str(binary))
+        except OSError:
+            continue
+        return False
+    _library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return True

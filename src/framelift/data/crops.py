@@ -1,0 +1,77 @@
+"""Training batches: random crops of stored clips and their degraded versions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framelift.data.settings import DataSettings
+from framelift.data.store import Clip
+from framelift.errors import InputError, UsageError
+from framelift.ops.resize import downscale
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1]."""
+
+    hr: Tensor
+    lr: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.hr.to(device), self.lr.to(device))
+
+
+class RandomCrops:
+    """Random crops as a function of (seed, step), so that a resumed run sees the same ones."""
+
+    def __init__(
+        self, clips: Sequence[Clip], settings: DataSettings, batch: int, seed: int, frames: int = 1
+    ) -> None:
+        side = settings.crop + 2 * settings.margin
+        self.clips = [
+            c for c in clips if len(c.frames) >= frames and min(c.frames.shape[1:3]) >= side
+        ]
+        if not self.clips:
+            raise InputError(
+                f"No clip has {frames} frames of at least {side}×{side} pixels.",
+                "Use larger clips or a smaller crop.",
+            )
+        weights = np.array([c.weight for c in self.clips])
+        self.probabilities = weights / weights.sum()
+        self.settings, self.batch, self.seed, self.frames = settings, batch, seed, frames
+        self.side = side
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of an optimizer step."""
+        rng = np.random.default_rng([self.seed, step])
+        crops = np.stack([self._crop(rng) for _ in range(self.batch)])
+        hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
+        lr = degrade(hr, self.settings.degradation, self.settings.scale)
+        margin = self.settings.margin
+        small = margin // self.settings.scale
+        return Batch(
+            hr[..., margin : self.side - margin, margin : self.side - margin].contiguous(),
+            lr[..., small : lr.shape[-2] - small, small : lr.shape[-1] - small].contiguous(),
+        )
+
+    def _crop(self, rng: np.random.Generator) -> np.ndarray:
+        clip = self.clips[rng.choice(len(self.clips), p=self.probabilities)].frames
+        t = rng.integers(len(clip) - self.frames + 1)
+        y = rng.integers(clip.shape[1] - self.side + 1)
+        x = rng.integers(clip.shape[2] - self.side + 1)
+        crop = clip[t : t + self.frames, y : y + self.side, x : x + self.side]
+        if self.settings.augment:
+            turns, flip = rng.integers(4), rng.integers(2)
+            crop = np.rot90(crop, turns, axes=(1, 2))
+            crop = crop[:, :, ::-1] if flip else crop
+        return np.ascontiguousarray(crop)
+
+
+def degrade(hr: Tensor, name: str, scale: int) -> Tensor:
+    """Low-resolution version of `hr` `[..., 3, H, W]` in [0, 1]; see `DataSettings.degradation`."""
+    if name != "bi":
+        raise UsageError(f"There is no degradation {name!r}.", "Use bi.")
+    return (downscale(hr, scale).clamp(0, 1) * 255).round() / 255

@@ -1,0 +1,92 @@
+"""A cache of decoded frames: every clip is decoded once, then read by memory map."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from framelift.data.settings import SourceSettings
+from framelift.errors import InputError
+from framelift.files import part_path, publish, read_json, write_json
+from framelift.ops.resize import resize
+from framelift.video.read import VideoReader
+
+STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded frames uint8 `[T, H, W, 3]` (memory-mapped) and how often to sample them."""
+
+    name: str
+    frames: np.ndarray
+    weight: float
+
+
+def open_store(root: Path, sources: tuple[SourceSettings, ...], cache: Path) -> list[Clip]:
+    """Open every clip that `sources` name below `root`, decoding those not yet in `cache`."""
+    clips = []
+    for source in sources:
+        files = sorted(p for p in root.glob(source.glob) if p.is_file())
+        if not files:
+            raise InputError(
+                f"No file below {root} matches {source.glob!r}.",
+                "Pass the folder that holds the training clips with --data.",
+            )
+        for file in files:
+            folder = cache / f"{file.stem}-{_key(file, source)}"
+            if not (folder / "clip.json").exists():
+                _decode_into(folder, file, source)
+            frames = np.load(folder / "frames.npy", mmap_mode="r")
+            size = (frames.shape[0] * frames.shape[1] * frames.shape[2] / 1e6) ** 0.5
+            clips.append(Clip(file.stem, frames, source.weight * size))
+    return clips
+
+
+def describe(cache: Path) -> list[dict[str, object]]:
+    """What a store holds, for the record of a run."""
+    return [read_json(p) for p in sorted(cache.glob("*/clip.json"))]
+
+
+def _key(file: Path, source: SourceSettings) -> str:
+    facts = f"{file.name} {file.stat().st_size} {source.stride} {source.shrink}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:10]
+
+
+def _decode_into(folder: Path, file: Path, source: SourceSettings) -> None:
+    part = part_path(folder)
+    part.mkdir(parents=True)
+    try:
+        frames = np.stack([_shrink(f, source.shrink) for f in _decode(file, source.stride)])
+        np.save(part / "frames.npy", frames)
+        write_json(part / "clip.json", {"name": file.name, "shape": frames.shape})
+        publish(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _decode(file: Path, stride: int) -> Iterator[np.ndarray]:
+    if file.suffix.lower() in STILLS:
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f"{file} is not a readable picture.", "Remove it from the sources.")
+        yield np.ascontiguousarray(image[..., ::-1])
+        return
+    for frame in VideoReader(file):
+        if frame.index % stride == 0:
+            rgb = frame.rgb()
+            yield rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
+
+
+def _shrink(frame: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return frame
+    height, width = (side // factor * factor for side in frame.shape[:2])
+    x = torch.from_numpy(frame[:height, :width].copy()).permute(2, 0, 1).float()
+    small = resize(x, (height // factor, width // factor))
+    return small.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+def part_path(final: Path) -> Path:
+    """A temporary name beside `final` (same file system) that keeps its extension."""
+    return final.with_name(f".{final.stem[:80]}.{uuid4().hex[:8]}.part{final.suffix}")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some file systems refuse to sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def publish(part: Path, final: Path) -> None:
+    """Give a finished temporary file or folder its final name, durably."""
+    if part.is_file():
+        sync(part)
+    os.replace(part, final)
+    if os.name == "posix":
+        sync(final.parent)
+
+
+@contextmanager
+def atomic(final: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; it becomes `final` on success and vanishes on failure."""
+    part = part_path(final)
+    try:
+        yield part
+        publish(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file; of a folder, that of its files' names and contents in order."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.iterdir() if p.is_file()):
+        digest.update(f"{file.name}\0{sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the file system that holds `folder` (or its nearest existing parent)."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,83 @@
+"""The contract between a method and the engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from framelift.ops.windows import Window, sliding_windows
+
+
+class Noise(Protocol):
+    """Standard normal noise as a function of position.
+
+    `stream` names the use ("start", "step", "lr"), `frames` counts frames from the clip's origin,
+    `size` is (c, h, w), `step` the sampling step. Returns float32 `[frames, c, h, w]`.
+    """
+
+    def __call__(
+        self, stream: str, frames: int, size: tuple[int, int, int], step: int = 0
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a pipeline reports after each network evaluation round."""
+
+    index: int
+    total: int
+    timestep: int
+    residual: float | None = None
+
+
+OnStep = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What `plan` knows of a clip: its length, LR size and the first frame of every shot but 0."""
+
+    frames: int
+    height: int
+    width: int
+    cuts: tuple[int, ...] = ()
+
+
+class VSRPipeline(DiffusionPipeline):
+    """Base of all methods.
+
+    `__call__(frames, *, settings, noise, mask, on_step)` takes `[T, 3, h, w]` float32 RGB in
+    [0, 1], both sides multiples of `size_multiple`, and returns `[T, 3, scale·h, scale·w]`,
+    float32, clamped to [0, 1].
+    """
+
+    scale: int = 4
+    size_multiple: int = 1
+    default_window: int = 8
+    default_overlap: int = 0
+
+    def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
+        """Windows in which the engine shall feed the clip; none spans a cut."""
+        return sliding_windows(info.frames, window, overlap, info.cuts)
+
+    def __call__(
+        self,
+        frames: Tensor,
+        *,
+        settings: Any,
+        noise: Noise | None = None,
+        mask: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        raise TypeError(f"{type(self).__name__} defines no __call__")
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Precision of the networks (the UNet's or transformer's)."""
+        for name in ("unet", "transformer"):
+            if (network := getattr(self, name, None)) is not None:
+                return network.dtype
+        return torch.float32

@@ -1,0 +1,1 @@
+"""Per-frame latent diffusion upscaler, the baseline of StableVSR."""

@@ -1,0 +1,63 @@
+"""What every latent codec can do, whatever it is made of.
+
+A codec maps frames to latents and back. Some look at the low-resolution frame as well: the block
+transform codes what bicubic lacks, guided decoders restore detail from it. All of them therefore
+take it, and those that have no use for it ignore it.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+@runtime_checkable
+class LatentCodec(Protocol):
+    """Frames `[T, 3, H, W]` in [-1, 1] ↔ latents `[T, c, H/f, W/f]` of about unit variance."""
+
+    @property
+    def factor(self) -> int:
+        """Spatial factor f between frames and latents."""
+        ...
+
+    @property
+    def latent_channels(self) -> int:
+        """Number of latent channels c."""
+        ...
+
+    def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
+        """Encode `hr`; `lr` `[T, 3, h, w]` is the low-resolution clip in [-1, 1]."""
+        ...
+
+    def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
+        """Decode latents, not clamped."""
+        ...
+
+
+class KLCodec:
+    """An `AutoencoderKL` as a `LatentCodec`; latents are multiplied by its scaling factor."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = vae
+
+    @property
+    def factor(self) -> int:
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.config["latent_channels"]
+
+    def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
+        posterior = self.vae.encode(hr.to(self.vae.dtype)).latent_dist
+        return posterior.sample() * self.vae.config["scaling_factor"]
+
+    def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
+        latents = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"]
+        return self.vae.decode(latents).sample.float()
+
+
+def as_codec(vae: torch.nn.Module) -> LatentCodec:
+    """View a pipeline's `vae` component as a codec."""
+    return KLCodec(vae) if isinstance(vae, AutoencoderKL) else vae  # type: ignore[return-value]

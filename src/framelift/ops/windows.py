@@ -1,0 +1,74 @@
+"""Temporal windows: where they lie and how their outputs cross-fade."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames `start` to `stop` (exclusive); the first `overlap` also belong to the window before."""
+
+    start: int
+    stop: int
+    overlap: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def sliding_windows(
+    frames: int, length: int, overlap: int, cuts: tuple[int, ...] = ()
+) -> list[Window]:
+    """Windows of at most `length` frames that cover every shot and share `overlap` frames.
+
+    A shot's last window is moved back to full length where the shot is long enough, so that its
+    overlap may be larger. `cuts` are the first frames of all shots but the first.
+    """
+    if not 0 <= overlap < length:
+        raise ValueError(f"overlap must be at least 0 and less than the window: {overlap}, {length}")
+    borders = [0, *cuts, frames]
+    windows: list[Window] = []
+    for first, last in zip(borders, borders[1:], strict=False):
+        start, done = first, first
+        while done < last:
+            stop = min(start + length, last)
+            start = max(first, stop - length) if overlap else start
+            windows.append(Window(start, stop, done - start))
+            done, start = stop, stop - overlap
+    return windows
+
+
+def fade_in(overlap: int) -> Tensor:
+    """Weights `[overlap]` of the later window, rising linearly between 0 and 1 (exclusive)."""
+    return torch.arange(1, overlap + 1, dtype=torch.float32) / (overlap + 1)
+
+
+class CrossFade:
+    """Joins the outputs of consecutive windows into a stream of finished frames.
+
+    Holds back the frames that the next window shares: `tail` `[overlap, 3, H, W]`, float32, is
+    all the state there is, and may be stored and put back.
+    """
+
+    def __init__(self, tail: Tensor | None = None) -> None:
+        self.tail = tail
+
+    def push(self, frames: Tensor, overlap: int, keep: int) -> Tensor:
+        """Blend a window's output and return its finished frames.
+
+        The first `overlap` frames of `frames` `[T, 3, H, W]` are blended with the tail; the last
+        `keep` are held back as the new tail.
+        """
+        frames = frames.float()
+        if overlap:
+            if self.tail is None or len(self.tail) != overlap:
+                raise ValueError("the tail does not match the window's overlap")
+            weight = fade_in(overlap).to(frames.device)[:, None, None, None]
+            blended = torch.lerp(self.tail.to(frames.device), frames[:overlap], weight)
+            frames = torch.cat([blended, frames[overlap:]])
+        finished = len(frames) - keep
+        self.tail = frames[finished:].clone() if keep else None
+        return frames[:finished]

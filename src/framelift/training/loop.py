@@ -1,0 +1,213 @@
+"""One training loop for every method: recipe in, checkpoints and a pipeline folder out.
+
+A run folder holds `recipe.json` (the resolved settings), `log.jsonl`, `samples/`, `checkpoint/`
+and, at the end, `pipeline/` with the averaged weights. The same command continues from the
+checkpoint; crops, noise and timesteps are functions of (seed, step), so a resumed run sees what
+an unbroken one would have seen.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch.optim.lr_scheduler import LambdaLR
+
+from framelift.data.crops import Batch, RandomCrops
+from framelift.data.store import Clip, open_store
+from framelift.errors import UsageError
+from framelift.files import publish, read_json, write_json
+from framelift.training.objectives import Objective, build_objective
+from framelift.training.samples import save_sample
+from framelift.training.settings import OptimSettings, TrainSettings
+from framelift.training.track import Track
+
+VALIDATION_STEP = 2**31  # crops of the held-out clips are drawn far from the training steps
+
+
+def train(
+    settings: TrainSettings,
+    data_root: Path,
+    output: Path,
+    cache: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Train to `settings.run.steps` and return the folder of the finished pipeline."""
+    run = settings.run
+    _freeze_settings(settings, output)
+    accelerator = Accelerator(mixed_precision=_precision(run.precision), step_scheduler_with_optimizer=False)
+    torch.manual_seed(run.seed)
+    training, held_out = _crops(settings, data_root, cache)
+    objective = build_objective(settings)
+    objective.prepare(training(VALIDATION_STEP))
+
+    network = objective.trained.train().to(memory_format=torch.channels_last)
+    ema = EMAModel(network.parameters(), decay=settings.optim.ema_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.optim.lr,
+        betas=settings.optim.betas,
+        weight_decay=settings.optim.weight_decay,
+        fused=True,
+    )
+    schedule = LambdaLR(optimizer, _rate(settings.optim, run.steps))
+    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
+    objective.to(accelerator.device)
+    ema.to(accelerator.device)
+    accelerator.register_for_checkpointing(ema)
+    first = _resume(accelerator, output)
+    say(f"training {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters "
+        f"from step {first} to {run.steps} on {accelerator.device}")
+
+    track = Track(output, first, run.tensorboard)
+    started, done_here = time.monotonic(), 0
+    for step in range(first, run.steps):
+        batch = training(step).to(accelerator.device)
+        generator = _generator(run.seed, step, accelerator.device)
+        with accelerator.autocast():
+            loss, terms = objective.loss(network, batch, generator)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(network.parameters(), settings.optim.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        ema.step(network.parameters())
+        done_here += 1
+        track.add(step, {"loss": float(loss.detach()), "grad_norm": float(norm), **terms})
+        now = step + 1
+        if now % run.log_every == 0 or now == run.steps:
+            say(track.flush(now, done_here / (time.monotonic() - started), schedule.get_last_lr()[0]))
+        if now % run.validate_every == 0 or now == run.steps:
+            ema.store(network.parameters())
+            ema.copy_to(network.parameters())
+            say(track.write(now, _validate(objective, network, held_out, settings, accelerator)))
+            save_sample(objective, held_out(VALIDATION_STEP), output / "samples" / f"{now:07d}.png")
+            ema.restore(network.parameters())
+        if now % run.checkpoint_every == 0 or now == run.steps:
+            _checkpoint(accelerator, output, now)
+    ema.copy_to(network.parameters())
+    return _export(objective, output)
+
+
+@torch.no_grad()
+def _validate(
+    objective: Objective,
+    network: torch.nn.Module,
+    crops: RandomCrops,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Mean loss terms of the averaged weights on fixed held-out crops with fixed noise."""
+    sums: dict[str, float] = {}
+    rounds = 8
+    for i in range(rounds):
+        batch: Batch = crops(VALIDATION_STEP + i).to(accelerator.device)
+        generator = _generator(settings.run.seed, VALIDATION_STEP + i, accelerator.device)
+        with accelerator.autocast():
+            _, terms = objective.loss(network, batch, generator)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value / rounds
+    return {f"held_out_{name}": value for name, value in sums.items()}
+
+
+def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrops, RandomCrops]:
+    data, run = settings.data, settings.run
+    clips = open_store(root, data.sources, cache)
+    held_out: list[Clip] = [c for c in clips if c.name in data.holdout]
+    missing = set(data.holdout) - {c.name for c in held_out}
+    if missing or not held_out:
+        raise UsageError(
+            f"The held-out clips {sorted(missing) or '(none named)'} are not in the data.",
+            "Name at least one clip of the data in [data] holdout.",
+        )
+    training = [c for c in clips if c.name not in data.holdout]
+    rank = int(os.environ.get("RANK", 0))
+    return (
+        RandomCrops(training, data, run.batch, run.seed + 7919 * rank),
+        RandomCrops(held_out, data, run.batch, run.seed),
+    )
+
+
+def _freeze_settings(settings: TrainSettings, output: Path) -> None:
+    """Record the resolved settings; a run folder belongs to one recipe (its length may grow)."""
+    output.mkdir(parents=True, exist_ok=True)
+    record = output / "recipe.json"
+    resolved = asdict(settings)
+    if record.exists():
+        old = read_json(record)
+        lenient = {"steps", "log_every", "validate_every", "checkpoint_every", "tensorboard"}
+        changed = [k for k in _differences(old, resolved) if k.split(".")[-1] not in lenient]
+        if changed:
+            raise UsageError(
+                f"{output} holds a run with other settings: {', '.join(changed)}.",
+                "Choose another folder with --output, or restore the settings.",
+            )
+    write_json(record, resolved)
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}".strip("."))]
+    same = list(old) == list(new) if isinstance(new, tuple | list) and old is not None else old == new
+    if isinstance(new, tuple | list) and isinstance(old, list) and len(old) == len(new):
+        return [d for a, b in zip(old, new, strict=True) for d in _differences(a, b, where)]
+    return [] if same else [where]
+
+
+def _precision(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _rate(optim: OptimSettings, steps: int) -> Callable[[int], float]:
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, optim.warmup))
+        if optim.schedule == "constant":
+            return warm
+        done = min(1.0, step / max(1, steps))
+        return warm * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)).item())
+
+    return factor
+
+
+def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    rank = int(os.environ.get("RANK", 0))
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + rank) * 2**33 % 2**62 + step)
+
+
+def _resume(accelerator: Accelerator, output: Path) -> int:
+    for name in ("checkpoint", "checkpoint.old"):
+        if (output / name / "step.json").exists():
+            accelerator.load_state(str(output / name))
+            return read_json(output / name / "step.json")["step"]
+    return 0
+
+
+def _checkpoint(accelerator: Accelerator, output: Path, step: int) -> None:
+    """Replace the checkpoint so that a crash at any moment leaves a whole one."""
+    final, part, old = (output / n for n in ("checkpoint", "checkpoint.part", "checkpoint.old"))
+    shutil.rmtree(part, ignore_errors=True)
+    accelerator.save_state(str(part))
+    if accelerator.is_main_process:
+        write_json(part / "step.json", {"step": step})
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            publish(final, old)
+        publish(part, final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _export(objective: Objective, output: Path) -> Path:
+    folder = output / "pipeline"
+    objective.pipeline.save_pretrained(str(folder))
+    return folder

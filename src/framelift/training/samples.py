@@ -1,0 +1,29 @@
+"""Pictures that show a run's progress."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from framelift.data.crops import Batch
+from framelift.ops.resize import upscale
+from framelift.training.objectives import Objective
+
+
+def save_sample(objective: Objective, batch: Batch, path: Path, columns: int = 8) -> None:
+    """Write held-out crops as rows: bicubic, the model, ground truth."""
+    lr, hr = batch.lr[:columns, 0], batch.hr[:columns, 0]
+    made = objective.pipeline(lr, settings=None).cpu()
+    rows = [upscale(lr, objective.pipeline.scale).clamp(0, 1).cpu(), made, hr.cpu()]
+    write_picture(path, torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2))
+
+
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Write `[3, H, W]` in [0, 1] as an 8-bit PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rgb = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    encoded, data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
+    assert encoded
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,51 @@
+"""The log of a run: one JSON object a line, and TensorBoard if wanted."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Track:
+    """Averages what is added between two flushes and appends it to `log.jsonl`."""
+
+    def __init__(self, output: Path, first_step: int, tensorboard: bool) -> None:
+        self.path = output / "log.jsonl"
+        self._forget_after(first_step)
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(output / "tensorboard"))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Collect the values of one step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def flush(self, step: int, steps_per_second: float, rate: float) -> str:
+        """Write the averages since the last flush; returns a line to show."""
+        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
+        self._sums, self._counts = {}, {}
+        return self.write(step, means | {"steps_per_second": steps_per_second, "lr": rate})
+
+    def write(self, step: int, values: dict[str, float]) -> str:
+        """Append one record; returns a line to show."""
+        record = {"step": step, "time": round(time.time(), 1), **values}
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+        return f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+
+    def _forget_after(self, step: int) -> None:
+        """Drop records that a resumed run is going to write again."""
+        if self.path.exists():
+            lines = [line for line in self.path.read_text("utf-8").splitlines() if line.strip()]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            self.path.write_text("".join(f"{line}\n" for line in kept), "utf-8")

@@ -1,0 +1,94 @@
+"""Small facts that several packages share. Imports nothing but the standard library."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """Colour description of a stream, as ISO/IEC 23091-2 code points (2 = unspecified).
+
+    `range` follows FFmpeg: 0 unspecified, 1 limited ("tv"), 2 full ("pc").
+    """
+
+    matrix: int = 2
+    range: int = 0
+    primaries: int = 2
+    transfer: int = 2
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the transfer is PQ (SMPTE ST 2084) or HLG (ARIB STD-B67)."""
+        return self.transfer in (16, 18)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What probing tells about a video before any of it is processed.
+
+    `width` and `height` are those of the stored pixels, before `rotation` (degrees,
+    counter-clockwise, as the display matrix says). `duration` is in seconds, as the container
+    claims it, or None; `frames` is an estimate until the video has been surveyed.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    frames: int | None
+    duration: float | None
+    start_pts: int
+    sample_aspect_ratio: Fraction
+    rotation: int
+    mirrored: bool
+    bit_depth: int
+    pixel_format: str
+    codec: str
+    container: str
+    color: ColorTags
+    interlaced: bool
+    alpha: bool
+    is_images: bool = False
+    audio: tuple[str, ...] = ()
+    subtitles: tuple[str, ...] = ()
+    attachments: tuple[str, ...] = ()
+    chapters: int = 0
+    static_hdr: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+Codec = Literal["h264", "hevc", "av1", "ffv1", "prores", "vp9"]
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How the output video is compressed."""
+
+    codec: Codec = "h264"
+    """Video codec. ffv1 is always lossless; prores is 10-bit 4:2:2."""
+    crf: float | None = None
+    """Constant-quality level, lower is better (default: h264 17, hevc 19, av1 24, vp9 24)."""
+    speed: str | None = None
+    """The encoder's own preset: h264 and hevc "ultrafast" to "veryslow" (default "medium"),
+    av1 0 to 13 (default 8)."""
+    pixel_format: str | None = None
+    """Pixel format, for example yuv420p10le (default: 4:2:0 at the source's bit depth)."""
+    lossless: bool = False
+    """Compress without loss, in RGB or 4:4:4 where the codec has it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One event of a run. `done` and `total` count output frames of the current input."""
+
+    stage: Literal["survey", "upscale", "finish", "note", "warning"]
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+OnProgress = Callable[[Progress], None]

@@ -1,0 +1,60 @@
+"""Translate what libav and the operating system report into errors a user can act on."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av.error
+
+from framelift.errors import Exit, FrameliftError, NoRoomError
+from framelift.files import free_bytes
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors met while writing `path` into NoRoomError or FrameliftError."""
+    try:
+        yield
+    except FrameliftError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _no_room(path) from error
+        raise _cannot_write(path, error) from error
+    except MemoryError as error:
+        raise NoRoomError(
+            f"Memory ran out while writing {path.name}.",
+            "Close other programs, or choose a smaller scale or a faster encoder preset.",
+        ) from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise _cannot_write(path, error) from error
+
+
+def _no_room(path: Path) -> NoRoomError:
+    folder = path.absolute().parent
+    free = free_bytes(folder) // 2**20
+    return NoRoomError(
+        f"The disk that holds {folder} is full ({free} MiB free).",
+        "Free some space or write to another disk, then run the same command again: it resumes.",
+    )
+
+
+def _cannot_write(path: Path, error: BaseException) -> FrameliftError:
+    if isinstance(error, PermissionError):
+        fault = NoRoomError(
+            f"{path.absolute().parent} may not be written to.", "Choose another output folder."
+        )
+        fault.exit_code = Exit.USAGE
+        return fault
+    return FrameliftError(
+        f"{path.name} could not be written: {reason(error)}.",
+        "Please report this together with the command you ran.",
+    )
+
+
+def reason(error: BaseException) -> str:
+    """The short description inside an error, without the call that produced it."""
+    return str(getattr(error, "strerror", None) or error).rstrip(".")

@@ -1,0 +1,220 @@
+"""What a video is, found by opening it and decoding its first picture."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av.error
+from av import VideoFrame
+from av.container import InputContainer
+from av.sidedata.sidedata import Type
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from framelift.errors import InputError
+from framelift.types import VideoInfo
+from framelift.video import color
+from framelift.video.open import open_input
+from framelift.video.sequence import find_images, gaps, read_image
+
+DEFAULT_RATE = Fraction(24)
+
+
+def probe(path: Path, rate: Fraction | None = None) -> VideoInfo:
+    """Describe a video file, a folder of images, an image pattern or one image.
+
+    `rate` (frames a second) is that of an image sequence, 24 unless given; videos have their own.
+    Raises InputError if there is nothing to upscale.
+    """
+    images = find_images(path)
+    if images is not None:
+        return _probe_images(path, images, rate or DEFAULT_RATE)
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        return _describe(path, container, stream, _first_picture(container, stream, path))
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not cover art; raises InputError if there is none."""
+    found = pictures(container)
+    if not found:
+        what = "only sound" if container.streams.audio else "no video"
+        raise InputError(f"{path} holds {what}.", "Name a file with a video stream.")
+    if found[0].codec_context is None:
+        raise InputError(f"The codec of {path} is unknown.", "Convert it to H.264 first.")
+    return found[0]
+
+
+def pictures(container: InputContainer) -> list[VideoStream]:
+    """The video streams of a container that are not cover art."""
+    return [s for s in container.streams.video if not is_cover(s)]
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a still image attached to the file."""
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _first_picture(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
+    try:
+        for packet in container.demux(stream):
+            try:
+                frames = stream.codec_context.decode(packet if packet.size else None)
+            except av.error.FFmpegError:
+                continue
+            if frames:
+                return frames[0]
+    except av.error.FFmpegError:
+        pass
+    raise InputError(
+        f"Not one picture of {path} could be decoded.", "The file is damaged; copy it again."
+    )
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
+) -> VideoInfo:
+    rate = next(
+        (r for r in (stream.guessed_rate, stream.average_rate, stream.base_rate) if r),
+        DEFAULT_RATE,
+    )
+    time_base = stream.time_base or 1 / rate
+    duration = _seconds(container, stream, time_base)
+    rotation, mirrored = _orientation(frame)
+    info = VideoInfo(
+        path=path,
+        width=frame.width,
+        height=frame.height,
+        rate=Fraction(rate),
+        time_base=Fraction(time_base),
+        frames=stream.frames or (round(duration * rate) if duration else None),
+        duration=duration,
+        start_pts=frame.pts or 0,
+        sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+        rotation=rotation,
+        mirrored=mirrored,
+        bit_depth=bit_depth(frame),
+        pixel_format=frame.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        container=container.format.name,
+        color=color.tags(frame),
+        interlaced=frame.interlaced_frame,
+        alpha=_has_alpha(frame) or stream.metadata.get("alpha_mode") == "1",
+        audio=tuple(label(s) for s in container.streams.audio),
+        subtitles=tuple(label(s) for s in container.streams.subtitles),
+        attachments=tuple(
+            s.metadata.get("filename", "unnamed") for s in container.streams.attachments
+        ),
+        chapters=len(container.chapters()),
+        static_hdr=_static_hdr(frame),
+    )
+    color.check(info.color, path)
+    return replace(info, warnings=tuple(_warnings(info, container, frame)))
+
+
+def _warnings(info: VideoInfo, container: InputContainer, frame: VideoFrame) -> list[str]:
+    found = []
+    if rest := pictures(container)[1:]:
+        names = ", ".join(f"#{s.index} {label(s)}" for s in rest)
+        found.append(f"Only the first video stream is upscaled; left out: {names}.")
+    if info.alpha:
+        found.append("The transparency (alpha channel) is dropped.")
+    if _side_data(frame).keys() & {Type.DYNAMIC_HDR_PLUS, Type.DOVI_METADATA}:
+        found.append("Dynamic HDR metadata (HDR10+ or Dolby Vision) is dropped.")
+    return found
+
+
+def _seconds(container: InputContainer, stream: VideoStream, time_base: Fraction) -> float | None:
+    if stream.duration is not None and stream.duration > 0:
+        return float(stream.duration * time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def label(stream: Stream) -> str:
+    """A stream in words: codec, language and title."""
+    codec = stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
+    parts = (codec or "unknown", stream.metadata.get("language"), stream.metadata.get("title"))
+    return " ".join(part for part in parts if part and part != "und")
+
+
+def bit_depth(frame: VideoFrame) -> int:
+    """Bits of the deepest colour component."""
+    return min(16, max((c.bits for c in frame.format.components if not c.is_alpha), default=8))
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
+    sides: Any = frame.side_data
+    return {sides[index].type: bytes(sides[index]) for index in range(len(sides))}
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Rotation in degrees counter-clockwise and whether the picture is mirrored as well."""
+    matrix = _side_data(frame).get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = memoryview(matrix).cast("i").tolist()[:5]
+    return int(frame.rotation), a * d - b * c < 0
+
+
+def _static_hdr(frame: VideoFrame) -> dict[str, str]:
+    """Mastering display and content light level, written as x265 and SVT-AV1 options."""
+    found: dict[str, str] = {}
+    sides = _side_data(frame)
+    mastering = sides.get(Type.MASTERING_DISPLAY_METADATA)
+    light = sides.get(Type.CONTENT_LIGHT_LEVEL)
+    if mastering is not None:
+        numbers = memoryview(mastering[:88]).cast("i").tolist()
+        ratios = [n / d if d else 0.0 for n, d in zip(numbers[:20:2], numbers[1:20:2], strict=True)]
+        if all(numbers[20:22]):
+            found |= _mastering(ratios)
+    if light is not None:
+        values = memoryview(light[:8]).cast("I").tolist()
+        found["max-cll"] = f"{values[0]},{values[1]}"
+    return found
+
+
+def _mastering(ratios: list[float]) -> Mapping[str, str]:
+    red, green, blue, white = (
+        f"({round(x * 50000)},{round(y * 50000)})"
+        for x, y in zip(ratios[:8:2], ratios[1:8:2], strict=True)
+    )
+    darkest, brightest = round(ratios[8] * 10000), round(ratios[9] * 10000)
+    text = f"G{green}B{blue}R{red}WP{white}L({brightest},{darkest})"
+    return {"master-display": text}
+
+
+def _probe_images(path: Path, images: list[Path], rate: Fraction) -> VideoInfo:
+    frame = read_image(images[0])
+    warnings = ["The transparency (alpha channel) is dropped."] if _has_alpha(frame) else []
+    if missing := gaps(images):
+        warnings.append(f"{missing} numbers are missing in the sequence; it is read without them.")
+    info = VideoInfo(
+        path=path,
+        width=frame.width,
+        height=frame.height,
+        rate=rate,
+        time_base=1 / rate,
+        frames=len(images),
+        duration=float(len(images) / rate),
+        start_pts=0,
+        sample_aspect_ratio=Fraction(1),
+        rotation=0,
+        mirrored=False,
+        bit_depth=bit_depth(frame),
+        pixel_format=frame.format.name,
+        codec=images[0].suffix[1:].lower(),
+        container="images",
+        color=color.tags(frame),
+        interlaced=False,
+        alpha=_has_alpha(frame),
+        is_images=True,
+        warnings=tuple(warnings),
+    )
+    color.check(info.color, path)
+    return info
