@@ -6,13 +6,37 @@ load, and because its Python side then registers kernels for operators that nobo
 everything used here. Where torchvision is absent or whole, nothing happens.
 """
 
+import sys
+from collections.abc import Sequence
 from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import torch
+AFFECTED = {"diffusers", "transformers", "torchmetrics", "torchvision"}
 
-_library: "torch.library.Library | None" = None
+_library: Any = None
+
+
+class _RepairFirst(MetaPathFinder):
+    """Finds nothing itself; runs the repair before an affected package is first looked for."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname in AFFECTED and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            repair_torchvision()
+        return None
+
+
+@cache
+def repair_torchvision_on_import() -> None:
+    """Repair when an affected package is imported, and not before: that needs torch."""
+    sys.meta_path.insert(0, _RepairFirst())
 
 
 @cache
@@ -25,6 +49,8 @@ def repair_torchvision() -> bool:
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
         return False
+    import torch
+
     for binary in Path(spec.origin).parent.glob("_C*.so"):
         try:
             torch.ops.load_library(str(binary))

@@ -48,10 +48,15 @@ def atomic(final: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def to_json(content: Any) -> str:
+    """Readable JSON; what JSON does not know becomes text."""
+    return json.dumps(content, indent=1, sort_keys=True, default=str, ensure_ascii=False)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
     with atomic(path) as part:
-        part.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
+        part.write_text(to_json(content) + "\n", "utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,5 @@
-"""The methods: one folder each, reading like its paper."""
+"""The methods: one folder each, reading like its paper. Importing this needs no torch."""
 
-from framelift.compat import repair_torchvision
+from framelift.methods.registry import METHODS, Method, find_method
 
-repair_torchvision()
+__all__ = ["METHODS", "Method", "find_method"]

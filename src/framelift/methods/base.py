@@ -25,11 +25,12 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What a pipeline reports after each network evaluation round."""
+    """What a pipeline reports after each sampling step; `done` is the finished share of the call."""
 
     index: int
     total: int
     timestep: int
+    done: float
     residual: float | None = None
 
 
@@ -58,6 +59,8 @@ class VSRPipeline(DiffusionPipeline):
     size_multiple: int = 1
     default_window: int = 8
     default_overlap: int = 0
+    default_color_fix: str = "none"
+    bytes_per_pixel: int = 50_000  # activations per LR pixel of a tile, for choosing its size
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows in which the engine shall feed the clip; none spans a cut."""

@@ -30,11 +30,11 @@ class PositionNoise:
     height: int | None = None
     width: int | None = None
 
-    def at(self, frame: int, y: int = 0, x: int = 0, height: int = 0, width: int = 0) -> "PositionNoise":
+    def at(
+        self, frame: int, y: int = 0, x: int = 0, height: int = 0, width: int = 0
+    ) -> "PositionNoise":
         """The same noise seen from another origin."""
-        return replace(
-            self, frame=frame, y=y, x=x, height=height or None, width=width or None
-        )
+        return replace(self, frame=frame, y=y, x=x, height=height or None, width=width or None)
 
     def __call__(
         self, stream: str, frames: int, size: tuple[int, int, int], step: int = 0
@@ -53,7 +53,9 @@ class PositionNoise:
         if tile is None or origin == 0:
             return origin
         if origin * latent % tile:
-            raise ValueError(f"a tile at {origin} of {tile} px does not align with {latent} latents")
+            raise ValueError(
+                f"a tile at {origin} of {tile} px does not align with {latent} latents"
+            )
         return origin * latent // tile
 
     def _fill(
@@ -71,7 +73,6 @@ class PositionNoise:
                 ys, xs = max(0, y0), max(0, x0)
                 ye, xe = min(height, y0 + BLOCK), min(width, x0 + BLOCK)
                 out[:, ys:ye, xs:xe] = block[:, ys - y0 : ye - y0, xs - x0 : xe - x0]
-
 
 
 def _key(seed: int, stream: str) -> np.ndarray:

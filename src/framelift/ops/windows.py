@@ -1,6 +1,7 @@
 """Temporal windows: where they lie and how their outputs cross-fade."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """Frames `start` to `stop` (exclusive); the first `overlap` also belong to the window before."""
+    """Frames `start` to `stop` (exclusive); the window before shares the first `overlap`."""
 
     start: int
     stop: int
@@ -25,13 +26,16 @@ def sliding_windows(
     """Windows of at most `length` frames that cover every shot and share `overlap` frames.
 
     A shot's last window is moved back to full length where the shot is long enough, so that its
-    overlap may be larger. `cuts` are the first frames of all shots but the first.
+    overlap may be larger; without overlap it is left short. `cuts` are the first frames of all
+    shots but the first, in order.
     """
     if not 0 <= overlap < length:
-        raise ValueError(f"overlap must be at least 0 and less than the window: {overlap}, {length}")
+        raise ValueError(f"overlap must be at least 0 and below the window: {overlap}, {length}")
     borders = [0, *cuts, frames]
+    if borders != sorted(borders):
+        raise ValueError(f"cuts must be in order and within the clip: {cuts}, {frames} frames")
     windows: list[Window] = []
-    for first, last in zip(borders, borders[1:], strict=False):
+    for first, last in pairwise(borders):
         start, done = first, first
         while done < last:
             stop = min(start + length, last)
@@ -63,9 +67,12 @@ class CrossFade:
         `keep` are held back as the new tail.
         """
         frames = frames.float()
-        if overlap:
-            if self.tail is None or len(self.tail) != overlap:
-                raise ValueError("the tail does not match the window's overlap")
+        held = 0 if self.tail is None else len(self.tail)
+        if held != overlap or not 0 <= keep <= len(frames):
+            raise ValueError(
+                f"{held} frames held, {overlap} shared, {keep} of {len(frames)} to keep"
+            )
+        if self.tail is not None:
             weight = fade_in(overlap).to(frames.device)[:, None, None, None]
             blended = torch.lerp(self.tail.to(frames.device), frames[:overlap], weight)
             frames = torch.cat([blended, frames[overlap:]])

@@ -1,5 +1,1 @@
 """Training: one loop, recipes."""
-
-from framelift.compat import repair_torchvision
-
-repair_torchvision()

@@ -6,6 +6,8 @@ checkpoint; crops, noise and timesteps are functions of (seed, step), so a resum
 an unbroken one would have seen.
 """
 
+import json
+import math
 import os
 import shutil
 import time
@@ -22,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from framelift.data.crops import Batch, RandomCrops
 from framelift.data.store import Clip, open_store
 from framelift.errors import UsageError
-from framelift.files import publish, read_json, write_json
+from framelift.files import part_path, publish, read_json, sync, write_json
 from framelift.training.objectives import Objective, build_objective
 from framelift.training.samples import save_sample
 from framelift.training.settings import OptimSettings, TrainSettings
@@ -41,7 +43,9 @@ def train(
     """Train to `settings.run.steps` and return the folder of the finished pipeline."""
     run = settings.run
     _freeze_settings(settings, output)
-    accelerator = Accelerator(mixed_precision=_precision(run.precision), step_scheduler_with_optimizer=False)
+    accelerator = Accelerator(
+        mixed_precision=_precision(run.precision), step_scheduler_with_optimizer=False
+    )
     torch.manual_seed(run.seed)
     training, held_out = _crops(settings, data_root, cache)
     objective = build_objective(settings)
@@ -59,14 +63,17 @@ def train(
     schedule = LambdaLR(optimizer, _rate(settings.optim, run.steps))
     network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
     objective.to(accelerator.device)
-    ema.to(accelerator.device)
     accelerator.register_for_checkpointing(ema)
     first = _resume(accelerator, output)
-    say(f"training {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters "
-        f"from step {first} to {run.steps} on {accelerator.device}")
+    ema.to(accelerator.device)  # after resuming, which puts the averages on the CPU
+    size = sum(p.numel() for p in network.parameters()) / 1e6
+    say(
+        f"training {size:.2f} M parameters from step {first} to {run.steps} "
+        f"on {accelerator.device}"
+    )
 
     track = Track(output, first, run.tensorboard)
-    started, done_here = time.monotonic(), 0
+    started = time.monotonic()
     for step in range(first, run.steps):
         batch = training(step).to(accelerator.device)
         generator = _generator(run.seed, step, accelerator.device)
@@ -74,15 +81,16 @@ def train(
             loss, terms = objective.loss(network, batch, generator)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(network.parameters(), settings.optim.clip)
+        _check_finite(float(loss.detach()), float(norm), step)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         ema.step(network.parameters())
-        done_here += 1
         track.add(step, {"loss": float(loss.detach()), "grad_norm": float(norm), **terms})
         now = step + 1
         if now % run.log_every == 0 or now == run.steps:
-            say(track.flush(now, done_here / (time.monotonic() - started), schedule.get_last_lr()[0]))
+            speed = (now - first) / (time.monotonic() - started)
+            say(track.flush(now, speed, schedule.get_last_lr()[0]))
         if now % run.validate_every == 0 or now == run.steps:
             ema.store(network.parameters())
             ema.copy_to(network.parameters())
@@ -92,7 +100,7 @@ def train(
         if now % run.checkpoint_every == 0 or now == run.steps:
             _checkpoint(accelerator, output, now)
     ema.copy_to(network.parameters())
-    return _export(objective, output)
+    return _export(accelerator, objective, output)
 
 
 @torch.no_grad()
@@ -104,16 +112,15 @@ def _validate(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Mean loss terms of the averaged weights on fixed held-out crops with fixed noise."""
-    sums: dict[str, float] = {}
-    rounds = 8
-    for i in range(rounds):
+    values: dict[str, list[float]] = {}
+    for i in range(8):
         batch: Batch = crops(VALIDATION_STEP + i).to(accelerator.device)
         generator = _generator(settings.run.seed, VALIDATION_STEP + i, accelerator.device)
         with accelerator.autocast():
             _, terms = objective.loss(network, batch, generator)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value / rounds
-    return {f"held_out_{name}": value for name, value in sums.items()}
+        for name, value in terms.items():  # not every round has every term
+            values.setdefault(name, []).append(value)
+    return {f"held_out_{name}": sum(found) / len(found) for name, found in values.items()}
 
 
 def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrops, RandomCrops]:
@@ -135,30 +142,37 @@ def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrop
 
 
 def _freeze_settings(settings: TrainSettings, output: Path) -> None:
-    """Record the resolved settings; a run folder belongs to one recipe (its length may grow)."""
+    """Record the resolved settings; a checkpoint belongs to one recipe (its length may grow)."""
     output.mkdir(parents=True, exist_ok=True)
     record = output / "recipe.json"
-    resolved = asdict(settings)
-    if record.exists():
-        old = read_json(record)
-        lenient = {"steps", "log_every", "validate_every", "checkpoint_every", "tensorboard"}
-        changed = [k for k in _differences(old, resolved) if k.split(".")[-1] not in lenient]
+    resolved = json.loads(json.dumps(asdict(settings)))
+    if record.exists() and _checkpoint_to_load(output):
+        lenient = ("steps", "log_every", "validate_every", "checkpoint_every", "tensorboard")
+        changed = set(_differences(read_json(record), resolved)) - {f"run.{n}" for n in lenient}
         if changed:
             raise UsageError(
-                f"{output} holds a run with other settings: {', '.join(changed)}.",
+                f"{output} holds a run with other settings: {', '.join(sorted(changed))}.",
                 "Choose another folder with --output, or restore the settings.",
             )
     write_json(record, resolved)
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Dotted names of the settings in which two JSON documents differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}".strip("."))]
-    same = list(old) == list(new) if isinstance(new, tuple | list) and old is not None else old == new
-    if isinstance(new, tuple | list) and isinstance(old, list) and len(old) == len(new):
-        return [d for a, b in zip(old, new, strict=True) for d in _differences(a, b, where)]
-    return [] if same else [where]
+        dot = f"{where}." if where else ""
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{dot}{k}")]
+    return [] if old == new else [where]
+
+
+def _check_finite(loss: float, norm: float, step: int) -> None:
+    """Stop before a broken step reaches the weights, their averages and the checkpoint."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise UsageError(
+            f"Training diverged: at step {step} the loss is {loss}, its gradient's norm {norm}.",
+            "Lower [optim] lr or use precision no; the last checkpoint is as it was before.",
+        )
 
 
 def _precision(wanted: str) -> str:
@@ -185,29 +199,48 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed((seed * 1_000_003 + rank) * 2**33 % 2**62 + step)
 
 
-def _resume(accelerator: Accelerator, output: Path) -> int:
+def _checkpoint_to_load(output: Path) -> Path | None:
+    """The newest whole checkpoint; `.old` is the only one between the two renames."""
     for name in ("checkpoint", "checkpoint.old"):
         if (output / name / "step.json").exists():
-            accelerator.load_state(str(output / name))
-            return read_json(output / name / "step.json")["step"]
-    return 0
+            return output / name
+    return None
+
+
+def _resume(accelerator: Accelerator, output: Path) -> int:
+    folder = _checkpoint_to_load(output)
+    if folder is None:
+        return 0
+    accelerator.load_state(str(folder))
+    return read_json(folder / "step.json")["step"]
 
 
 def _checkpoint(accelerator: Accelerator, output: Path, step: int) -> None:
     """Replace the checkpoint so that a crash at any moment leaves a whole one."""
     final, part, old = (output / n for n in ("checkpoint", "checkpoint.part", "checkpoint.old"))
-    shutil.rmtree(part, ignore_errors=True)
-    accelerator.save_state(str(part))
     if accelerator.is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(part))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for file in part.iterdir():
+            sync(file)
         write_json(part / "step.json", {"step": step})
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
+        if final.exists():  # otherwise `old` may be all there is
+            shutil.rmtree(old, ignore_errors=True)
             publish(final, old)
         publish(part, final)
         shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
 
 
-def _export(objective: Objective, output: Path) -> Path:
-    folder = output / "pipeline"
-    objective.pipeline.save_pretrained(str(folder))
-    return folder
+def _export(accelerator: Accelerator, objective: Objective, output: Path) -> Path:
+    final = output / "pipeline"
+    if accelerator.is_main_process:
+        part = part_path(final)
+        objective.pipeline.save_pretrained(str(part))
+        shutil.rmtree(final, ignore_errors=True)
+        publish(part, final)
+    accelerator.wait_for_everyone()
+    return final

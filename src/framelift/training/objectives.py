@@ -5,10 +5,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from framelift.configure import from_mapping
 from framelift.data.crops import Batch
 from framelift.errors import UsageError
 from framelift.methods.base import VSRPipeline
-from framelift.training.settings import TrainSettings, from_mapping
+from framelift.training.settings import TrainSettings
 
 
 class Objective(Protocol):
@@ -45,7 +46,7 @@ def build_objective(settings: TrainSettings) -> Objective:
 
 def _image_ldm(settings: TrainSettings) -> Any:
     from framelift.methods.image_ldm import objective as image_ldm
-    from framelift.weights.load import load_pipeline
+    from framelift.methods.load import load_pipeline
 
     if settings.stage not in ("denoiser", "few-step"):
         raise UsageError(
@@ -53,7 +54,9 @@ def _image_ldm(settings: TrainSettings) -> Any:
         )
     own = from_mapping(image_ldm.ObjectiveSettings, settings.objective, "[objective]")
     if settings.stage == "few-step" and not (own.timesteps and own.on_policy):
-        raise UsageError("The few-step stage trains the sampler's own steps.", "Set timesteps and on_policy.")
+        raise UsageError(
+            "The few-step stage trains the sampler's own steps.", "Set timesteps and on_policy."
+        )
     if settings.init_from:
         pipeline = load_pipeline(settings.init_from)
         if own.timesteps:

@@ -1,14 +1,14 @@
 """Settings of a training run; a recipe is a TOML file of them. Imports no torch."""
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from framelift.configure import from_mapping
 from framelift.data.settings import DataSettings
-from framelift.errors import InputError, UsageError
+from framelift.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,21 @@ class TrainSettings:
     """The method's own training settings."""
 
 
-T = TypeVar("T")
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def find_recipe(name: str | Path) -> Path:
+    """A recipe file by its path, or a shipped one by its name."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = sorted(p.stem for p in RECIPES.glob("*.toml"))
+    stem = str(name).removesuffix(".toml").replace("-", "_")
+    if stem not in shipped:
+        close = get_close_matches(stem, shipped, 1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(shipped)}."
+        raise InputError(f"There is no recipe {str(name)!r}.", hint)
+    return RECIPES / f"{stem}.toml"
 
 
 def load_recipe(path: Path) -> TrainSettings:
@@ -85,47 +99,8 @@ def load_recipe(path: Path) -> TrainSettings:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"There is no recipe {path}.", "Recipes of this package lie in framelift/training/recipes."
+            f"There is no recipe {path}.", f"Recipes of this package lie in {RECIPES}."
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is not a readable TOML file: {error}.", "Correct it.") from error
     return from_mapping(TrainSettings, content, where=str(path))
-
-
-def from_mapping(kind: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Build a (nested) settings dataclass from parsed TOML."""
-    hints = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key in content:
-        if key not in names:
-            close = get_close_matches(key, names, 1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(names)}."
-            raise UsageError(f"{where} has an unknown setting {key!r}.", hint)
-    try:
-        return kind(**{k: _convert(hints[k], v, f"{where}, {k}") for k, v in content.items()})
-    except TypeError as error:
-        raise UsageError(f"{where} is incomplete: {error}.", "Add what is missing.") from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{where} must be a table.", "Write it as [section].")
-        return from_mapping(hint, value, where)
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise UsageError(f"{where} is {value!r}.", f"Choose one of {', '.join(map(str, args))}.")
-        return value
-    if origin is tuple and isinstance(value, list):
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
-        if len(kinds) != len(value):
-            raise UsageError(f"{where} has {len(value)} entries.", f"It takes {len(kinds)}.")
-        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
-    if origin is dict and isinstance(value, Mapping):
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and (not isinstance(value, hint) or isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{where} is {value!r}.", f"It must be of type {hint.__name__}.")
-    return value

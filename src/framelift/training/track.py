@@ -1,9 +1,12 @@
 """The log of a run: one JSON object a line, and TensorBoard if wanted."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
+
+from framelift.files import atomic
 
 
 class Track:
@@ -47,5 +50,14 @@ class Track:
         """Drop records that a resumed run is going to write again."""
         if self.path.exists():
             lines = [line for line in self.path.read_text("utf-8").splitlines() if line.strip()]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+            kept = [line for line in lines if _step(line) <= step]
+            with atomic(self.path) as part:
+                part.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+
+
+def _step(line: str) -> float:
+    """The step of a record; a line that a crash cut short belongs to none."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

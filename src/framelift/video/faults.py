@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av.error
 
-from framelift.errors import Exit, FrameliftError, NoRoomError
+from framelift.errors import FrameliftError, NoRoomError, UsageError
 from framelift.files import free_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -44,11 +44,9 @@ def _no_room(path: Path) -> NoRoomError:
 
 def _cannot_write(path: Path, error: BaseException) -> FrameliftError:
     if isinstance(error, PermissionError):
-        fault = NoRoomError(
+        return UsageError(
             f"{path.absolute().parent} may not be written to.", "Choose another output folder."
         )
-        fault.exit_code = Exit.USAGE
-        return fault
     return FrameliftError(
         f"{path.name} could not be written: {reason(error)}.",
         "Please report this together with the command you ran.",

@@ -61,7 +61,7 @@ def _diagnosis(path: Path, error: BaseException) -> InputError:
         return InputError(
             f"{path} is a playlist or a script, not a video.", "Name the video file itself."
         )
-    if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
+    if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip") and not _has_index(path):
         return InputError(
             f"{path} is incomplete: its index (moov) is missing.",
             "The recording or download was cut off; copy the video again or repair it.",
@@ -72,6 +72,24 @@ def _diagnosis(path: Path, error: BaseException) -> InputError:
         f"{path} is not a video that can be read: {reason(error)}.",
         "Check that it plays elsewhere, or convert it to mp4 or mkv first.",
     )
+
+
+def _has_index(path: Path) -> bool:
+    """Whether one of the top-level boxes of an mp4 file is its index."""
+    size = path.stat().st_size
+    place = 0
+    with path.open("rb") as stream:
+        while place + 16 <= size:
+            stream.seek(place)
+            header = stream.read(16)
+            length = int.from_bytes(header[:4])
+            length = int.from_bytes(header[8:]) if length == 1 else length
+            if header[4:8] == b"moov":
+                return place + length <= size
+            if length < 8:
+                return False
+            place += length
+    return False
 
 
 def _is_text(head: bytes) -> bool:

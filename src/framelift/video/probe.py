@@ -1,11 +1,13 @@
 """What a video is, found by opening it and decoding its first picture."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import av.error
 from av import VideoFrame
 from av.container import InputContainer
@@ -20,6 +22,7 @@ from framelift.video.open import open_input
 from framelift.video.sequence import find_images, gaps, read_image
 
 DEFAULT_RATE = Fraction(24)
+_CLAIMS = ("mov", "matroska", "avi", "flv", "asf", "nut", "mxf")  # their headers tell the length
 
 
 def probe(path: Path, rate: Fraction | None = None) -> VideoInfo:
@@ -81,7 +84,7 @@ def _describe(
         DEFAULT_RATE,
     )
     time_base = stream.time_base or 1 / rate
-    duration = _seconds(container, stream, time_base)
+    duration = _seconds(container, stream, float((frame.pts or 0) * time_base))
     rotation, mirrored = _orientation(frame)
     info = VideoInfo(
         path=path,
@@ -126,10 +129,29 @@ def _warnings(info: VideoInfo, container: InputContainer, frame: VideoFrame) -> 
     return found
 
 
-def _seconds(container: InputContainer, stream: VideoStream, time_base: Fraction) -> float | None:
-    if stream.duration is not None and stream.duration > 0:
-        return float(stream.duration * time_base)
+def _seconds(container: InputContainer, stream: VideoStream, start: float) -> float | None:
+    end, own = claimed_end(container, stream)
+    if own and end is not None and end > start:
+        return end - start
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None
+
+
+def claimed_end(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
+    """When the video ends according to the file, in seconds, and whether its own stream says so."""
+    if not container.format.name.startswith(_CLAIMS):
+        return None, False
+    whole = container.duration / av.time_base if container.duration else None
+    tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
+    if clock := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag.strip()):
+        own = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+        return (min(own, whole) if whole else own), True
+    if container.format.name == "avi" and len(stream.index_entries) < stream.frames / 2:
+        return float(stream.frames / (stream.average_rate or DEFAULT_RATE)), True  # index cut off
+    if stream.duration and stream.time_base:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base), True
+    return whole, False
 
 
 def label(stream: Stream) -> str:

@@ -1,28 +1,23 @@
 """Read a video frame by frame, in presentation order."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 from av import VideoFrame
-from av.container import InputContainer
 from av.filter import Graph
 from av.video.stream import VideoStream
 
 from framelift.errors import InputError
 from framelift.types import VideoInfo
 from framelift.video.color import ToRGB
-from framelift.video.decode import Damage, Picture, decode
+from framelift.video.decode import Damage, Picture, decode, usual_step
 from framelift.video.open import open_input
-from framelift.video.probe import probe, video_stream
+from framelift.video.probe import claimed_end, probe, video_stream
 from framelift.video.sequence import find_images, read_images
-
-_CLAIMS = ("mov", "matroska", "avi", "flv", "asf", "nut", "mxf")  # their headers tell the length
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,7 @@ class VideoReader:
         self.info = probe(self.path, rate)
         self.report = ReadReport()
         self._deinterlace = deinterlace
+        self._step = usual_step(self.info)
         _refuse(self.info, deinterlace, hdr)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -92,24 +88,19 @@ class VideoReader:
         with open_input(self.path) as container:
             stream = video_stream(container, self.path)
             stream.thread_type = "SLICE"  # errors surface at their own packet
+            claim, own = claimed_end(container, stream)
             damage = Damage()
-            pictures = self._timed(self._checked(decode(container, stream, damage), report), report)
+            decoded = decode(container, stream, self.info, damage)
+            pictures = self._timed(self._watched(decoded, report), report)
             if self._deinterlace:
                 pictures = _deinterlaced(pictures, stream, self.info.time_base)
             yield from self._number(pictures, report)
-            self._conclude(container, stream, damage, report)
+            self._conclude(damage, claim, own, report)
 
-    def _checked(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
-        """Refuse a change of size; mention interlaced pictures in a progressive video."""
+    def _watched(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
+        """Mention interlaced pictures in a progressive video."""
         combed = 0
-        for index, picture in enumerate(pictures):
-            size = picture.frame.width, picture.frame.height
-            if size != (self.info.width, self.info.height):
-                raise InputError(
-                    f"The picture of {self.path} changes from {self.info.width}x"
-                    f"{self.info.height} to {size[0]}x{size[1]} at frame {index}.",
-                    "Split the video there and upscale the parts.",
-                )
+        for picture in pictures:
             combed += picture.frame.interlaced_frame
             yield picture
         if combed and not self._deinterlace:
@@ -119,13 +110,12 @@ class VideoReader:
 
     def _timed(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
         """Make timestamps strictly increasing."""
-        step = max(1, round(1 / (self.info.rate * self.info.time_base)))
         last: int | None = None
         rebuilt = 0
         for picture in pictures:
             pts = picture.pts
             if pts is None or (last is not None and pts <= last):
-                pts = last + step if last is not None else 0
+                pts = last + self._step if last is not None else 0
                 rebuilt += 1
             last = pts
             yield Picture(pts, picture.frame, picture.repaired)
@@ -138,7 +128,6 @@ class VideoReader:
     def _number(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Frame]:
         """Give every picture its index and the time until the next one as duration."""
         convert = ToRGB(self.info)
-        step = max(1, round(1 / (self.info.rate * self.info.time_base)))
         held: Picture | None = None
         first = 0
         for picture in pictures:
@@ -151,7 +140,7 @@ class VideoReader:
         if held is not None:
             assert held.pts is not None
             own = 0 if self.info.is_images or self._deinterlace else held.frame.duration
-            end = held.pts + (own if own and own > 0 else step)
+            end = held.pts + (own if own and own > 0 else self._step)
             yield self._frame(held, end, convert, report)
             report.got_seconds = float((end - first) * self.info.time_base)
             report.expected_seconds = report.expected_seconds or self.info.duration
@@ -166,12 +155,9 @@ class VideoReader:
             index, picture.pts, end - picture.pts, picture.repaired, picture.frame, convert
         )
 
-    def _conclude(
-        self, container: InputContainer, stream: VideoStream, damage: Damage, report: ReadReport
-    ) -> None:
-        """Complete the report: damage, and whether the file ends before it says it does."""
+    def _conclude(self, damage: Damage, claim: float | None, own: bool, report: ReadReport) -> None:
+        """Complete the report: damage, and whether the video ends before its `claim`."""
         report.bad_packets = damage.bad_packets
-        claim, own = _claimed_end(container, stream)
         start = float(self.info.start_pts * self.info.time_base)
         reached = start + report.got_seconds
         if claim is not None:
@@ -204,22 +190,6 @@ def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:
             f"{info.path} is HDR ({kind}); the models were trained on ordinary video.",
             "Pass --hdr keep to upscale the HDR values as they are.",
         )
-
-
-def _claimed_end(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
-    """When the video ends according to the file, in seconds, and whether its own stream says so."""
-    if not container.format.name.startswith(_CLAIMS):
-        return None, False
-    whole = None
-    if container.duration:
-        whole = (container.duration + (container.start_time or 0)) / av.time_base
-    tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
-    if clock := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag.strip()):
-        own = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
-        return (min(own, whole) if whole else own), True
-    if stream.duration and stream.time_base:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base), True
-    return whole, False
 
 
 def _deinterlaced(

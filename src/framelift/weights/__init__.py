@@ -1,0 +1,1 @@
+"""Presets, and where their weights come from: shipped in the package, the hub, local folders."""

@@ -99,15 +99,17 @@ class ImageLDMObjective:
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
         last = len(sampler.timesteps) - 1
         # Half of the draws train the step whose estimate is the picture.
-        draw = int(torch.randint(2 * last, (1,), generator=generator))
+        draw = int(
+            torch.randint(max(1, 2 * last), (1,), generator=generator, device=generator.device)
+        )
         stop = min(draw, last)
         x_t = _randn_like(x0, generator)
-        for i, t in enumerate(sampler.timesteps[: stop + 1]):
-            t = t.to(x0.device).expand(len(x0))
-            with torch.set_grad_enabled(i == stop):
-                v = _predict(unet, x_t, t, lr)
-            if i < stop:
-                x_t = sampler.step(v, sampler.timesteps[i], x_t).prev_sample
+        with torch.no_grad():
+            for t in sampler.timesteps[:stop]:
+                v = _predict(unet, x_t, t.to(x0.device).expand(len(x0)), lr)
+                x_t = sampler.step(v, t, x_t).prev_sample
+        t = sampler.timesteps[stop].to(x0.device).expand(len(x0))
+        v = _predict(unet, x_t, t, lr)
         alpha, sigma = self.alpha_sigma(t)
         estimate = alpha * x_t - sigma * v
         terms = {"x0": self.settings.latent_weight * F.l1_loss(estimate, x0)}
@@ -122,7 +124,9 @@ class ImageLDMObjective:
         return cumulative.sqrt(), (1 - cumulative).sqrt()
 
 
-def build_pipeline(model: dict[str, dict[str, Any]], timesteps: tuple[int, ...]) -> ImageLDMPipeline:
+def build_pipeline(
+    model: dict[str, dict[str, Any]], timesteps: tuple[int, ...]
+) -> ImageLDMPipeline:
     """New components from a recipe's configuration, with random weights."""
     vae = BlockTransformCodec(**model["vae"])
     unet_config = {

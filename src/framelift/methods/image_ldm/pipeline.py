@@ -83,7 +83,7 @@ class ImageLDMPipeline(VSRPipeline):
         settings = settings or ImageLDMSettings()
         noise = noise or PositionNoise()
         codec = as_codec(self.vae)
-        device, dtype = self.unet.device, self.unet.dtype
+        device = self.unet.device
         lr = frames.to(device) * 2 - 1
         condition, label = self.condition(lr, settings, noise)
         context = self.encode_prompt(settings)
@@ -100,7 +100,8 @@ class ImageLDMPipeline(VSRPipeline):
                 extra = self.step_noise(settings, noise, i, len(lr), latent_size, part)
                 latents = self.scheduler.step(v, t, latents, **extra).prev_sample
                 if on_step:
-                    on_step(Step(i, len(timesteps), int(t)))
+                    done = (first + len(latents) * (i + 1) / len(timesteps)) / len(lr)
+                    on_step(Step(i, len(timesteps), int(t), done))
             output.append(codec.to_frames(latents, lr[part]).float())
         return ((torch.cat(output) + 1) / 2).clamp(0, 1)
 

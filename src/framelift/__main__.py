@@ -1,0 +1,5 @@
+"""`python -m framelift`."""
+
+from framelift.cli.main import main
+
+main()

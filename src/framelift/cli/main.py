@@ -1,0 +1,70 @@
+"""The `framelift` command. Nothing here imports torch before a command needs it."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from framelift import __version__
+from framelift.cli.doctor import doctor
+from framelift.cli.presets import presets
+from framelift.cli.show import complain
+from framelift.cli.train import train
+from framelift.cli.upscale import upscale
+from framelift.errors import Exit, FrameliftError
+
+COMMANDS = {"upscale": upscale, "train": train, "presets": presets, "doctor": doctor}
+DESCRIPTION = """Diffusion-based video super-resolution.
+
+    framelift upscale clip.mp4                 clip_4x.mp4, with sound and subtitles
+    framelift upscale clip.mp4 --height 1080   an exact size
+    framelift upscale videos/                  every video of a folder
+"""
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 bug, 2 wrong usage, 3 done but input was damaged, 4 bad input, "
+    "5 out of memory or disk, 130/143 stopped (the same command continues)."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code; errors are sentences, not tracebacks."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        sys.stdout.write(f"framelift {__version__}\n")
+        sys.exit(Exit.OK)
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="framelift",
+            description=f"{DESCRIPTION}\n{EXIT_CODES}",
+            args=words,
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.FlagCreatePairsOff,
+                tyro.conf.UseAppendAction,
+            ),
+        )
+    except FrameliftError as error:
+        complain(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("framelift: stopped.\n")
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    except Exception as error:
+        if os.environ.get("FRAMELIFT_DEBUG"):
+            raise
+        summary = " ".join(str(error).split())[:300]
+        sys.stderr.write(
+            f"framelift: this is a bug: {type(error).__name__}: {summary}\n"
+            "Set FRAMELIFT_DEBUG=1 to see where, and please report it.\n"
+        )
+        code = Exit.BUG
+    sys.exit(int(code or 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Everything that decides the output's bits, resolved before the first window.
+
+What the settings leave to the machine (tile, window, precision, threads) is chosen here once and
+frozen in the journal, so that a resumed run computes what an unbroken one would have computed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from framelift import __version__
+from framelift.configure import from_mapping, from_strings
+from framelift.engine import budget
+from framelift.engine.job import Job
+from framelift.engine.settings import UpscaleSettings
+from framelift.engine.survey import Survey
+from framelift.files import sha256
+from framelift.methods.base import ClipInfo, VSRPipeline
+from framelift.methods.registry import settings_class
+from framelift.ops.windows import Window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved; `identity` is its JSON form, which the journal compares."""
+
+    windows: list[Window]
+    tile: int
+    tile_overlap: int
+    threads: int
+    seed: int
+    color_fix: str
+    method_settings: Any
+    identity: dict[str, Any]
+
+
+def resolve_plan(
+    job: Job,
+    facts: Survey,
+    settings: UpscaleSettings,
+    pipeline: VSRPipeline,
+    previous: Mapping[str, Any] | None,
+) -> Plan:
+    """Resolve settings; those left open follow `previous`, an interrupted run's, if there is one."""
+    device = pipeline.device
+    known = previous or {}
+    info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
+    multiple = pipeline.size_multiple
+    threads = settings.threads or known.get("threads") or budget.choose_threads(None)
+    overlap = _first(settings.overlap, pipeline.default_overlap)
+    window = settings.window or known.get("window") or max(
+        overlap + 1,
+        budget.choose_window(
+            pipeline.default_window, job.info.height * job.info.width * pipeline.scale**2, device
+        ),
+    )
+    tile = settings.tile or known.get("tile") or budget.choose_tile(
+        -(-info.height // multiple) * multiple,
+        -(-info.width // multiple) * multiple,
+        pipeline.bytes_per_pixel,
+        multiple,
+        device,
+    )
+    color = pipeline.default_color_fix if settings.color_fix == "auto" else settings.color_fix
+    method_settings = _method_settings(settings, pipeline)
+    identity = {
+        "input": sha256(job.source) if job.source.exists() else str(job.source),
+        "frames": [facts.first, facts.stop],
+        "size": [job.height, job.width],
+        "pipeline": type(pipeline).__name__,
+        "preset": settings.preset or settings.method,
+        "weights": fingerprint(pipeline),
+        "method_settings": asdict(method_settings),
+        "seed": settings.seed,
+        "tile": tile,
+        "tile_overlap": settings.tile_overlap,
+        "window": window,
+        "overlap": overlap,
+        "color_fix": color,
+        "device": device.type,
+        "dtype": str(pipeline.compute_dtype).removeprefix("torch."),
+        "threads": threads,
+        "encode": asdict(settings.encode),
+        "input_options": [settings.deinterlace, settings.hdr, settings.rate],
+        "versions": {"framelift": __version__, **{n: version(n) for n in ("torch", "diffusers", "av")}},
+    }
+    return Plan(
+        pipeline.plan(info, window, overlap),
+        tile,
+        settings.tile_overlap,
+        threads,
+        settings.seed,
+        color,
+        method_settings,
+        json.loads(json.dumps(identity)),
+    )
+
+
+def fingerprint(pipeline: VSRPipeline) -> str:
+    """SHA-256 over the configuration and every weight of a pipeline."""
+    digest = hashlib.sha256()
+    for name, component in sorted(pipeline.components.items()):
+        config = getattr(component, "config", None)
+        if config is not None:
+            content = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+            content = {k: v for k, v in content.items() if not k.startswith("_")}
+            digest.update(f"{name} {json.dumps(content, sort_keys=True, default=str)}".encode())
+        if isinstance(component, torch.nn.Module):
+            for key, tensor in component.state_dict().items():
+                digest.update(f"{name}.{key} {tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    own = {k: v for k, v in pipeline.config.items() if not k.startswith("_")}
+    digest.update(json.dumps(own, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _method_settings(settings: UpscaleSettings, pipeline: VSRPipeline) -> Any:
+    kind = settings_class(pipeline)
+    content = from_strings(kind, settings.options, "--set")
+    if settings.steps is not None:
+        content["steps"] = settings.steps
+    return from_mapping(kind, content, "--set")
+
+
+def _first(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,91 @@
+"""Which output containers framelift writes, and what each of them can hold."""
+
+import io
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import av.error
+from av.container import OutputContainer
+from av.stream import Stream
+
+from framelift.errors import UsageError
+from framelift.types import Codec
+
+AnyStream = TypeVar("AnyStream", bound=Stream)
+
+_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}
+_CODECS: dict[str, tuple[Codec, ...]] = {
+    "mp4": ("h264", "hevc", "av1", "vp9"),
+    "mov": ("h264", "hevc", "prores"),
+    "matroska": ("h264", "hevc", "av1", "ffv1", "prores", "vp9"),
+    "webm": ("av1", "vp9"),
+}
+
+
+def check_output(output: Path, codec: Codec) -> None:
+    """Raise UsageError unless the container that `output` names can hold `codec`."""
+    form = container_format(output)
+    if codec not in _CODECS[form]:
+        fitting = [suffix for suffix, name in _FORMATS.items() if codec in _CODECS[name]]
+        raise UsageError(
+            f"{output.suffix} files cannot hold {codec} video.",
+            f"Choose another codec ({', '.join(_CODECS[form])}) or a name ending in "
+            f"{' or '.join(fitting)}.",
+        )
+
+
+def container_format(output: Path) -> str:
+    """libav's name of the container for an output name; raises UsageError if there is none."""
+    form = _FORMATS.get(output.suffix.lower())
+    if form is None:
+        raise UsageError(
+            f"{output.name} does not end in a known video format.",
+            f"Use one of {', '.join(_FORMATS)}, or a folder for images.",
+        )
+    return form
+
+
+def is_quicktime(form: str) -> bool:
+    """Whether a format is one of the mp4 family, which sets its own time base."""
+    return form in ("mp4", "mov")
+
+
+def fits(form: str, stream: Stream) -> bool:
+    """Whether a stream can be copied into a container format: tried by writing a header."""
+    try:
+        with io.BytesIO() as sink:
+            trial = av.open(sink, "w", format=form)
+            try:
+                copy_stream(trial, stream)
+                trial.start_encoding()
+            finally:
+                trial.close()
+    except (av.error.FFmpegError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def copy_stream(container: OutputContainer, stream: AnyStream) -> AnyStream:
+    """Add a stream with the parameters, metadata and disposition of `stream`."""
+    copy = container.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(clean_metadata(stream.metadata))
+    copy.disposition = stream.disposition
+    return copy
+
+
+def clean_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Metadata without what describes the old file rather than its content."""
+    stale = ("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_", "ENCODER", "VENDOR_ID", "ALPHA_MODE")
+    brands = ("major_brand", "minor_version", "compatible_brands")
+    return {
+        key: value
+        for key, value in metadata.items()
+        if not key.upper().startswith(stale) and key not in brands
+    }

@@ -1,0 +1,72 @@
+"""What every test may use: a tiny pipeline with random weights, in hub format."""
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from support import make_video, patches
+
+import framelift  # noqa: F401 - repairs torchvision before a test imports diffusers
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+TINY_UNET = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "mid_block_type": "UNetMidBlock2D",
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+TINY_SCHEDULER = {
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 1,
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "final_sigmas_type": "zero",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a real but tiny and untrained per-frame upscaler (two steps)."""
+    import torch
+
+    from framelift.methods.image_ldm.objective import build_pipeline
+
+    torch.manual_seed(0)
+    model = {"vae": {"factor": 4}, "unet": TINY_UNET, "scheduler": TINY_SCHEDULER}
+    pipeline = build_pipeline(model, (999, 300))
+    pipeline.vae.std.fill_(0.05)
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    pipeline.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A maker of videos that makes each name once: `clips("a.mp4", frames=24)`."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def clip(name: str, **settings) -> Path:
+        path = folder / name
+        if not path.exists():
+            make_video(path, **settings)
+        return path
+
+    return clip
+
+
+@pytest.fixture(scope="session")
+def png() -> bytes:
+    """A 16x16 PNG file."""
+    context = av.CodecContext.create("png", "w")
+    context.width = context.height = 16
+    context.pix_fmt, context.time_base = "rgb24", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(patches(0, (16, 16)), format="rgb24")
+    return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))

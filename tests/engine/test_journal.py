@@ -1,0 +1,73 @@
+"""The journal keeps what is finished, and nothing that is not."""
+
+import pytest
+import torch
+
+from framelift.engine.journal import Journal, journal_folder
+from framelift.errors import UsageError
+from framelift.video.write import Segment
+
+SETTINGS = {"tile": 64, "seed": 0}
+
+
+def commit(journal, window, tail=None):
+    path = journal.segment_path(window, images=False)
+    path.write_bytes(b"x" * (window + 1))
+    journal.commit(Segment(path, [window], [1]), tail, tile=64)
+
+
+def reopened(output):
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        return journal
+
+
+def test_finished_windows_come_back(tmp_path):
+    output = tmp_path / "out.mp4"
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0, torch.rand(2, 3, 4, 4))
+        tail = torch.rand(2, 3, 4, 4)
+        commit(journal, 1, tail)
+    again = reopened(output)
+    assert [d.segment.pts for d in again.done] == [[0], [1]]
+    assert torch.equal(again.tail(), tail)
+    assert len(list(journal_folder(output).glob("*.tail.safetensors"))) == 1
+
+
+def test_a_segment_without_record_does_not_exist(tmp_path):
+    output = tmp_path / "out.mp4"
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0)
+        journal.segment_path(1, images=False).write_bytes(b"half a segment")
+    assert len(reopened(output).done) == 1
+
+
+def test_a_lost_segment_goes_back_to_where_no_tail_is_needed(tmp_path):
+    output = tmp_path / "out.mp4"
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0)
+        commit(journal, 1, torch.rand(1, 3, 4, 4))
+        commit(journal, 2, torch.rand(1, 3, 4, 4))
+        journal.segment_path(2, images=False).write_bytes(b"")
+    assert len(reopened(output).done) == 1, "window 1's tail is gone, window 0 needs none"
+
+
+def test_other_settings_are_refused_by_name_until_restart(tmp_path):
+    output = tmp_path / "out.mp4"
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0)
+    with Journal(output) as journal, pytest.raises(UsageError, match="seed was 0, is 1"):
+        journal.open(SETTINGS | {"seed": 1}, restart=False)
+    with Journal(output) as journal:
+        journal.open(SETTINGS | {"seed": 1}, restart=True)
+        assert journal.done == []
+
+
+def test_two_processes_do_not_write_one_output(tmp_path):
+    with Journal(tmp_path / "out.mp4"), pytest.raises(UsageError, match="Another process"):
+        Journal(tmp_path / "out.mp4").__enter__()
+    assert list(tmp_path.iterdir()) == []
