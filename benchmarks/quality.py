@@ -67,7 +67,9 @@ def grain(x: Tensor, gt: Tensor) -> tuple[np.ndarray, np.ndarray, int]:
     return energy(x), energy(gt), int(flat.sum())
 
 
-def measure(name: str, make: Callable[[Tensor, int], Tensor], clips: list[Path], frames: int, lpips) -> dict:
+def measure(
+    name: str, make: Callable[[Tensor, int], Tensor], clips: list[Path], frames: int, lpips
+) -> dict:
     per_clip = {}
     for clip in clips:
         rows, ours, truth, blocks, seconds = [], np.zeros(2), np.zeros(2), 0, 0.0
@@ -84,17 +86,31 @@ def measure(name: str, make: Callable[[Tensor, int], Tensor], clips: list[Path],
         ratio = ours / np.maximum(truth, 1e-12)
         mean = np.mean(rows, axis=0)
         per_clip[clip.name] = {
-            "psnr": mean[0], "lpips": mean[1], "luma": ratio[0], "chroma": ratio[1],
-            "blocks": blocks, "seconds": seconds / len(rows),
+            "psnr": mean[0],
+            "lpips": mean[1],
+            "luma": ratio[0],
+            "chroma": ratio[1],
+            "blocks": blocks,
+            "seconds": seconds / len(rows),
         }
-        print(f"{name:<12} {clip.name:<16}" + "  ".join(f"{k} {v:.4g}" for k, v in per_clip[clip.name].items()), flush=True)
-    mean = {k: float(np.mean([c[k] for c in per_clip.values()])) for k in next(iter(per_clip.values()))}
-    print(f"{name:<12} {'mean':<16}" + "  ".join(f"{k} {v:.4g}" for k, v in mean.items()), flush=True)
+        print(
+            f"{name:<12} {clip.name:<16}"
+            + "  ".join(f"{k} {v:.4g}" for k, v in per_clip[clip.name].items()),
+            flush=True,
+        )
+    mean = {
+        k: float(np.mean([c[k] for c in per_clip.values()])) for k in next(iter(per_clip.values()))
+    }
+    print(
+        f"{name:<12} {'mean':<16}" + "  ".join(f"{k} {v:.4g}" for k, v in mean.items()), flush=True
+    )
     return {"mean": mean, "clips": per_clip}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", type=Path)
     parser.add_argument("--preset", action="append", default=[])
     parser.add_argument("--frames", type=int, default=16)
@@ -115,9 +131,15 @@ def main() -> None:
     from framelift.ops.color_fix import color_fix
 
     lpips = LearnedPerceptualImagePatchSimilarity(net_type="alex").net.eval()
-    clips = [c for c in sorted(args.root.iterdir()) if c.is_dir() and (not args.clips or c.name in args.clips)]
+    clips = [
+        c
+        for c in sorted(args.root.iterdir())
+        if c.is_dir() and (not args.clips or c.name in args.clips)
+    ]
     device = torch.device("cpu")
-    results = {"bicubic": measure("bicubic", lambda lr, i: upscale(lr, 4), clips, args.frames, lpips)}
+    results = {
+        "bicubic": measure("bicubic", lambda lr, i: upscale(lr, 4), clips, args.frames, lpips)
+    }
     for preset in args.preset or ["image-ldm"]:
         pipeline = load_pipeline(preset, device=device, dtype=choose_dtype(args.dtype, device))
         kind = settings_class(pipeline)
@@ -133,15 +155,21 @@ def main() -> None:
 
         results[preset] = measure(Path(preset).name, make, clips, args.frames, lpips)
         base, ours = results["bicubic"]["mean"], results[preset]["mean"]
-        print(f"{preset}: LPIPS {ours['lpips'] / base['lpips']:.3f} of bicubic's, PSNR {ours['psnr'] - base['psnr']:+.2f} dB, "
-              f"grain luma {ours['luma']:.2f}, chroma {ours['chroma']:.2f}")
+        print(
+            f"{preset}: LPIPS {ours['lpips'] / base['lpips']:.3f} of bicubic's, "
+            f"PSNR {ours['psnr'] - base['psnr']:+.2f} dB, "
+            f"grain luma {ours['luma']:.2f}, chroma {ours['chroma']:.2f}"
+        )
         if args.save:
             args.save.mkdir(parents=True, exist_ok=True)
             for clip in clips:
                 gt = load_frame(min(clip.glob("*.jpg")))
                 lr = eight_bits(downscale(gt, 4))
                 row = torch.cat([upscale(lr, 4).clamp(0, 1), make(lr, 0), gt], dim=-1)[0]
-                cv2.imwrite(str(args.save / f"{clip.name}.png"), (row.permute(1, 2, 0).numpy()[..., ::-1] * 255).round())
+                cv2.imwrite(
+                    str(args.save / f"{clip.name}.png"),
+                    (row.permute(1, 2, 0).numpy()[..., ::-1] * 255).round(),
+                )
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 

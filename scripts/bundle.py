@@ -47,7 +47,7 @@ def bundle(source: Path, name: str) -> None:
 def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset) -> str:
     """Save a network and return the hash of its weights."""
     part = part_path(folder)
-    network.to(dtype).save_pretrained(str(part), safe_serialization=True)
+    torch.nn.Module.to(network, dtype).save_pretrained(str(part), safe_serialization=True)
     try:
         config = read_json(part / "config.json")
         config.pop("_name_or_path", None)  # says where it was trained
@@ -56,8 +56,12 @@ def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset
         if not all(p.isfinite().all() for p in network.state_dict().values()):
             raise UsageError(f"{folder.name} has weights beyond {dtype}.", "Train it again.")
         if weights.stat().st_size > LIMIT:
-            raise UsageError(f"{weights.stat().st_size / 2**20:.1f} MiB: {folder.name} is larger "
-                             f"than {LIMIT / 2**20:.0f} MiB.", "Train a smaller network.")
+            raise UsageError(
+                f"{weights.stat().st_size / 2**20:.1f} MiB: {folder.name} is larger "
+                f"than {LIMIT / 2**20:.0f} MiB.",
+                "Train a smaller network.",
+            )
+        weights.chmod(0o644)  # safetensors writes files that only their owner may read
         digest = sha256(weights)
         refuse_to_change(folder.name, digest, preset)
         shutil.rmtree(folder, ignore_errors=True)

@@ -66,7 +66,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return None if value is None else _convert(args[0], value, where)
     if origin is Literal:
         if value not in args:
-            raise UsageError(f"{where} is {value!r}.", f"Choose one of {', '.join(map(str, args))}.")
+            raise UsageError(
+                f"{where} is {value!r}.", f"Choose one of {', '.join(map(str, args))}."
+            )
         return value
     if origin is tuple and isinstance(value, list | tuple):
         return _convert_tuple(args, value, where)

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 def part_path(final: Path) -> Path:
     """A temporary name beside `final` (same file system) that keeps its extension."""
-    return final.with_name(f".{final.stem[:80]}.{uuid4().hex[:8]}.part{final.suffix}")
+    stem = final.stem.encode()[:80].decode("utf-8", "ignore")  # names are limited in bytes
+    return final.with_name(f".{stem}.{uuid4().hex[:8]}.part{final.suffix}")
 
 
 def sync(path: Path) -> None:
@@ -30,9 +31,9 @@ def sync(path: Path) -> None:
 
 def publish(part: Path, final: Path) -> None:
     """Give a finished temporary file or folder its final name, durably."""
-    if part.is_file():
-        sync(part)
-    os.replace(part, final)
+    for file in [part] if part.is_file() else sorted(p for p in part.rglob("*") if p.is_file()):
+        sync(file)
+    part.replace(final)
     if os.name == "posix":
         sync(final.parent)
 
@@ -45,7 +46,15 @@ def atomic(final: Path) -> Iterator[Path]:
         yield part
         publish(part, final)
     finally:
-        part.unlink(missing_ok=True)
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def to_json(content: Any) -> str:
@@ -70,8 +79,8 @@ def sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.is_file()):
-        digest.update(f"{file.name}\0{sha256(file)}\n".encode())
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -109,9 +109,7 @@ def test_methods_are_importable():
 
 
 def test_users_preset_with_mirror(home, clip):
-    pipeline = load_pipeline(
-        home / "mine.toml", dtype=torch.bfloat16, weights_dir=home / "mirror"
-    )
+    pipeline = load_pipeline(home / "mine.toml", dtype=torch.bfloat16, weights_dir=home / "mirror")
     assert isinstance(pipeline, ImageLDMPipeline)
     assert settings_class(pipeline) is ImageLDMSettings
     assert isinstance(pipeline.scheduler, DDIMScheduler)
@@ -149,9 +147,9 @@ def test_unknown_preset(name, hint):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('window = 4', 'windou = 4', "Did you mean 'window'"),
-        ('sha256', 'sha265', "Did you mean 'sha256'"),
-        ('steps = 3', 'stepps = 3', "Did you mean 'steps'"),
+        ("window = 4", "windou = 4", "Did you mean 'window'"),
+        ("sha256", "sha265", "Did you mean 'sha256'"),
+        ("steps = 3", "stepps = 3", "Did you mean 'steps'"),
         (COMMIT, "main", "40 hexadecimal digits"),
         ('"./codec"', '"codec"', "org/name"),
         ('"./codec"', '"bundled:../codec"', "bundled:<name>"),
@@ -216,7 +214,11 @@ def test_offline_hub_says_what_to_do(tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment, capture_output=True, text=True, check=True, timeout=120,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert "could not be downloaded" in done.stdout
     assert "--weights-dir" in done.stdout
@@ -229,8 +231,7 @@ def test_importing_loads_no_torch():
         "import framelift.training.settings, framelift.methods.image_ldm.settings\n"
         "assert 'torch' not in sys.modules\n"
         "assert set(framelift.__all__) >= {'load', 'upscale', 'methods'}\n"
-        "assert framelift.methods.METHODS\n"
-        "assert framelift.load.__name__ == 'load_pipeline'"
+        "assert framelift.methods.METHODS"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 

@@ -42,7 +42,10 @@ def test_equal_in_a_fresh_process(components, small_unet, clip, tmp_path):
 
     names = ["bundled", "ours", "diffusers"]
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, *names], cwd=tmp_path, check=True, timeout=300,
+        [sys.executable, "-c", PROGRAM, *names],
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )
 

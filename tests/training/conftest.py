@@ -42,10 +42,10 @@ RECIPE: dict[str, Any] = {
         },
     },
     "objective": {"fit_codec": True, "timesteps": [999, 500]},
-    "optim": {"lr": 5e-3, "warmup": 3, "schedule": "cosine", "ema_decay": 0.9},
+    "optim": {"lr": 1e-2, "warmup": 3, "schedule": "cosine", "ema_decay": 0.9},
     "run": {
         "steps": 30,
-        "batch": 4,
+        "batch": 8,
         "precision": "no",
         "log_every": 5,
         "validate_every": 10,
@@ -64,8 +64,7 @@ def write_clip(path: Path, seed: int, frames: int = 6, height: int = 64, width: 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for t in range(frames):
             layers = [
-                np.sin(a * x + b * y + phase + t / 3)
-                for (a, b), phase in zip(*waves, strict=True)
+                np.sin(a * x + b * y + phase + t / 3) for (a, b), phase in zip(*waves, strict=True)
             ]
             picture = np.stack(layers, axis=-1) * 60 + 128
             picture[20:40, 10 + 4 * t : 30 + 4 * t] = rng.uniform(0, 255, 3)

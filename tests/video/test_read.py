@@ -230,8 +230,6 @@ def test_deinterlacing_leaves_progressive_video_alone(clips):
     assert all(np.array_equal(a[3], b[3]) for a, b in zip(plain, filtered, strict=True))
 
 
-
-
 def test_hdr_is_refused_or_kept(clips):
     path = clips(
         "hdr.mkv",

@@ -12,7 +12,13 @@ from framelift.files import to_json
 
 PACKAGES = (
     *("torch", "diffusers", "transformers", "safetensors", "huggingface-hub", "av", "numpy"),
-    *("opencv-python-headless", "scenedetect-headless", "accelerate", "torchvision", "torchmetrics"),
+    *(
+        "opencv-python-headless",
+        "scenedetect-headless",
+        "accelerate",
+        "torchvision",
+        "torchmetrics",
+    ),
 )
 
 

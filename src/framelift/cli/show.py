@@ -65,7 +65,10 @@ class Display:
             self._started = time.monotonic()
         if self._bar is not None:
             self._bar.update(
-                self._task, completed=event.done, total=event.total or None, facts=self._facts(event)
+                self._task,
+                completed=event.done,
+                total=event.total or None,
+                facts=self._facts(event),
             )
         elif not self._quiet and time.monotonic() - self._shown > PLAIN_SECONDS:
             self._shown = time.monotonic()

@@ -1,6 +1,5 @@
 """`framelift upscale`."""
 
-
 import signal
 import sys
 from collections.abc import Iterator
@@ -90,9 +89,7 @@ def _one(
         display.note("loading")
         from framelift.engine.upscale import upscale as run
 
-        result = run(
-            source, output, settings, on_progress=display, should_stop=lambda: bool(stop)
-        )
+        result = run(source, output, settings, on_progress=display, should_stop=lambda: bool(stop))
     seconds = sum(result.record["seconds"].values())
     if not quiet:
         say(f"{result.output}: {result.record['frames']} frames in {seconds:.1f} s")

@@ -64,7 +64,7 @@ class RandomCrops:
         x = rng.integers(clip.shape[2] - self.side + 1)
         crop = clip[t : t + self.frames, y : y + self.side, x : x + self.side]
         if self.settings.augment:
-            turns, flip = rng.integers(4), rng.integers(2)
+            turns, flip = int(rng.integers(4)), rng.integers(2)
             crop = np.rot90(crop, turns, axes=(1, 2))
             crop = crop[:, :, ::-1] if flip else crop
         return np.ascontiguousarray(crop)

@@ -1,6 +1,7 @@
 """From what the user typed to what will be written: names, sizes, refusals. No torch."""
 
 import os
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,13 +9,16 @@ from pathlib import Path
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import InputError, UsageError
 from framelift.types import EncodeSettings, VideoInfo
+from framelift.video import encoders
+from framelift.video.containers import check_output as check_container
+from framelift.weights.presets import load_preset
 
 HOLDS_ALL = ".mkv"
 VIDEO_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
     *(".wmv", ".flv", ".3gp", ".ogv", ".264", ".h264", ".265", ".hevc", ".mxf", ".y4m", ".gif"),
 }
-KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
+KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv"}
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,27 @@ class Job:
     width: int
     encode: EncodeSettings
     as_images: bool
+    warnings: tuple[str, ...] = ()
 
 
-def plan_job(
-    source: Path, output: Path | None, info: VideoInfo, settings: UpscaleSettings
-) -> Job:
-    """Decide name, size and format of the output; refuse to destroy anything."""
+def plan_job(source: Path, output: Path | None, info: VideoInfo, settings: UpscaleSettings) -> Job:
+    """Decide name, size and format of the output; refuse what cannot work before any work."""
+    load_preset(settings.preset or settings.method)
     height, width = output_size(info, settings)
     output = output or default_output(source, info, settings)
-    as_images = output.suffix == "" or "%" in output.name
-    if "%" in output.name:
+    as_images = output.suffix == ""
+    if re.search(r"%\d*d", output.name):
         raise UsageError(
             f"{output} is a pattern.", "Name a folder; the images become 00001.png and so on in it."
         )
+    if as_images:
+        dropped = [*info.audio, *info.subtitles]
+        warnings = (f"A folder of images cannot hold {', '.join(dropped)}.",) if dropped else ()
+    else:
+        check_container(output, settings.encode.codec)
+        warnings = encoders.plan(settings.encode, info, width, height).warnings
     check_output(source, output, settings.overwrite)
-    return Job(source, output, info, height, width, settings.encode, as_images)
+    return Job(source, output, info, height, width, settings.encode, as_images, warnings)
 
 
 def output_size(info: VideoInfo, settings: UpscaleSettings) -> tuple[int, int]:
@@ -65,14 +75,14 @@ def default_output(source: Path, info: VideoInfo, settings: UpscaleSettings) -> 
         folder = source if source.is_dir() else source.parent
         return folder.with_name(f"{folder.resolve().name}_{size}")
     suffix = source.suffix.lower() if source.suffix.lower() in KEPT_SUFFIXES else HOLDS_ALL
-    if settings.encode.lossless and suffix != HOLDS_ALL:
+    if settings.encode.lossless or settings.encode.codec in ("ffv1", "prores"):
         suffix = HOLDS_ALL
     return source.with_name(f"{source.stem}_{size}{suffix}")
 
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
     """Refuse output == input, an existing output, a missing or read-only folder."""
-    if output.exists() and source.exists() and os.path.samefile(source, output):
+    if output.exists() and source.exists() and source.samefile(output):
         raise UsageError(
             f"The output {output} is the input itself.", "Choose another name with --output."
         )

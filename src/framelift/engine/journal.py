@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from framelift.errors import UsageError
 from framelift.files import atomic, read_json, write_json
+from framelift.video.faults import writing
 from framelift.video.write import Segment
 
 SUFFIX = ".framelift"
@@ -93,10 +94,14 @@ class Journal:
 
     def commit(self, segment: Segment, tail: Tensor | None, tile: int) -> None:
         """Record a finished window whose segment is already on the disk."""
+        with writing(self.folder):
+            self._commit(segment, tail, tile)
+
+    def _commit(self, segment: Segment, tail: Tensor | None, tile: int) -> None:
         window = len(self.done)
         if tail is not None:
             with atomic(self._tail_path(window)) as part:
-                save_file({"tail": tail.contiguous().cpu()}, part)
+                part.write_bytes(save({"tail": tail.contiguous().cpu()}))
         write_json(
             self._record_path(window),
             {

@@ -22,6 +22,7 @@ from framelift.engine.survey import Survey
 from framelift.files import sha256
 from framelift.methods.base import ClipInfo, VSRPipeline
 from framelift.methods.registry import settings_class
+from framelift.ops.color_fix import ColorFix
 from framelift.ops.windows import Window
 
 
@@ -34,7 +35,7 @@ class Plan:
     tile_overlap: int
     threads: int
     seed: int
-    color_fix: str
+    color_fix: ColorFix
     method_settings: Any
     identity: dict[str, Any]
 
@@ -46,25 +47,35 @@ def resolve_plan(
     pipeline: VSRPipeline,
     previous: Mapping[str, Any] | None,
 ) -> Plan:
-    """Resolve settings; those left open follow `previous`, an interrupted run's, if there is one."""
+    """Resolve settings; those left open follow `previous`, an interrupted run's, if any."""
     device = pipeline.device
     known = previous or {}
     info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
     multiple = pipeline.size_multiple
     threads = settings.threads or known.get("threads") or budget.choose_threads(None)
     overlap = _first(settings.overlap, pipeline.default_overlap)
-    window = settings.window or known.get("window") or max(
-        overlap + 1,
-        budget.choose_window(
-            pipeline.default_window, job.info.height * job.info.width * pipeline.scale**2, device
-        ),
+    window = (
+        settings.window
+        or known.get("window")
+        or max(
+            overlap + 1,
+            budget.choose_window(
+                pipeline.default_window,
+                job.info.height * job.info.width * pipeline.scale**2,
+                device,
+            ),
+        )
     )
-    tile = settings.tile or known.get("tile") or budget.choose_tile(
-        -(-info.height // multiple) * multiple,
-        -(-info.width // multiple) * multiple,
-        pipeline.bytes_per_pixel,
-        multiple,
-        device,
+    tile = (
+        settings.tile
+        or known.get("tile")
+        or budget.choose_tile(
+            -(-info.height // multiple) * multiple,
+            -(-info.width // multiple) * multiple,
+            pipeline.bytes_per_pixel,
+            multiple,
+            device,
+        )
     )
     color = pipeline.default_color_fix if settings.color_fix == "auto" else settings.color_fix
     method_settings = _method_settings(settings, pipeline)
@@ -87,7 +98,10 @@ def resolve_plan(
         "threads": threads,
         "encode": asdict(settings.encode),
         "input_options": [settings.deinterlace, settings.hdr, settings.rate],
-        "versions": {"framelift": __version__, **{n: version(n) for n in ("torch", "diffusers", "av")}},
+        "versions": {
+            "framelift": __version__,
+            **{n: version(n) for n in ("torch", "diffusers", "av")},
+        },
     }
     return Plan(
         pipeline.plan(info, window, overlap),

@@ -78,7 +78,9 @@ class UpscaleSettings:
         for name in ("overlap", "tile_overlap"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}.", "It must not be negative.")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {value}.", "It must not be negative."
+                )
         if self.window and self.overlap and self.overlap >= self.window:
             raise UsageError(
                 f"--overlap {self.overlap} is not smaller than --window {self.window}.",

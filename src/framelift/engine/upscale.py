@@ -92,8 +92,10 @@ def upscale(
     reader, job = open_job(Path(source), Path(output) if output else None, settings)
     with Journal(job.output) as journal:
         with watch.part("survey"):
-            facts = _survey(reader, settings, on_progress)
-        budget.check_disk(job.output.absolute().parent, facts.frames, job.height * job.width, job.encode)
+            facts = _survey(reader, job, settings, on_progress)
+        budget.check_disk(
+            job.output.absolute().parent, facts.frames, job.height * job.width, job.encode
+        )
         with watch.part("load"):
             pipeline, plan = _prepare(job, facts, settings, journal)
         journal.open(plan.identity, settings.restart)
@@ -101,7 +103,10 @@ def upscale(
             _run(reader, job, facts, pipeline, plan, journal, watch, on_progress, should_stop)
         with watch.part("finish"):
             on_progress(Progress("finish", facts.frames, facts.frames))
-            warnings = [*facts.report.warnings, *_finish(job, facts, journal)]
+            lost = _finish(job, facts, journal)
+            for warning in lost:
+                on_progress(Progress("warning", note=warning))
+            warnings = [*job.warnings, *facts.report.warnings, *lost]
         record = _record(job, facts, plan, journal, warnings, watch)
         write_json(job.output.with_name(job.output.name + ".json"), record)
         journal.discard()
@@ -109,12 +114,14 @@ def upscale(
     return Result(job.output, record, warnings, Exit.REPAIRED if repaired else Exit.OK)
 
 
-def _survey(reader: VideoReader, settings: UpscaleSettings, on_progress: OnProgress) -> Survey:
+def _survey(
+    reader: VideoReader, job: Job, settings: UpscaleSettings, on_progress: OnProgress
+) -> Survey:
     def report(index: int) -> None:
         on_progress(Progress("survey", index + 1, reader.info.frames or 0))
 
     facts = survey(reader, settings, report)
-    for warning in facts.report.warnings:
+    for warning in [*job.warnings, *facts.report.warnings]:
         on_progress(Progress("warning", note=warning))
     return facts
 
@@ -167,7 +174,9 @@ def _run(
             on_progress(Progress("upscale", base + int(share * fresh), facts.frames))
 
         with watch.part("pipeline"):
-            sr, tile = _upscale_window(pipeline, lr, window, facts.first, tile, plan, advance, on_progress)
+            sr, tile = _upscale_window(
+                pipeline, lr, window, facts.first, tile, plan, advance, on_progress
+            )
         with watch.part("blend"):
             finished = fade.push(sr, window.overlap, keep)
         first = window.start
@@ -193,7 +202,8 @@ def _upscale_window(
     padded = pad_to_multiple(lr, pipeline.size_multiple)
     while True:
         overlap = min(plan.tile_overlap, tile // 2)
-        tiles = plan_tiles(*padded.shape[-2:], tile, overlap, pipeline.size_multiple)
+        height, width = padded.shape[-2:]
+        tiles = plan_tiles(height, width, tile, overlap, pipeline.size_multiple)
         finished = 0
 
         def one(part: Tensor, at: Tile, count: int = len(tiles)) -> Tensor:
@@ -256,7 +266,7 @@ def _write(
         for i, frame in enumerate(finished):
             with watch.part("colour"):
                 if plan.color_fix != "none":
-                    reference = resize(lr[i : i + 1], tuple(frame.shape[-2:]))
+                    reference = resize(lr[i : i + 1], (frame.shape[-2], frame.shape[-1]))
                     frame = color_fix(plan.color_fix, frame[None], reference)[0]
                 frame = resize(frame, (job.height, job.width))
                 rgb = to_rgb(frame, deep=job.info.bit_depth > 8)
@@ -310,5 +320,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-

@@ -8,6 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from framelift.ops.color_fix import ColorFix
 from framelift.ops.windows import Window, sliding_windows
 
 
@@ -25,7 +26,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What a pipeline reports after each sampling step; `done` is the finished share of the call."""
+    """What a pipeline reports after each sampling step; `done` is the share of the call."""
 
     index: int
     total: int
@@ -59,7 +60,7 @@ class VSRPipeline(DiffusionPipeline):
     size_multiple: int = 1
     default_window: int = 8
     default_overlap: int = 0
-    default_color_fix: str = "none"
+    default_color_fix: ColorFix = "none"
     bytes_per_pixel: int = 50_000  # activations per LR pixel of a tile, for choosing its size
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:

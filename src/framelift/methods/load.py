@@ -66,9 +66,7 @@ def outline(preset: str | Preset) -> dict[str, torch.nn.Module]:
     return networks
 
 
-def _load_component(
-    preset: Preset, name: str, dtype: torch.dtype, weights_dir: Path | None
-) -> Any:
+def _load_component(preset: Preset, name: str, dtype: torch.dtype, weights_dir: Path | None) -> Any:
     component = preset.components[name]
     kind: Any = _component_class(preset, name, component)
     if component.kind == "inline":

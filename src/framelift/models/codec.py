@@ -5,7 +5,7 @@ transform codes what bicubic lacks, guided decoders restore detail from it. All 
 take it, and those that have no use for it ignore it.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from diffusers import AutoencoderKL
@@ -50,12 +50,13 @@ class KLCodec:
         return self.vae.config["latent_channels"]
 
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
-        posterior = self.vae.encode(hr.to(self.vae.dtype)).latent_dist
+        (posterior,) = self.vae.encode(hr.to(self.vae.dtype), return_dict=False)
         return posterior.sample() * self.vae.config["scaling_factor"]
 
     def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
         latents = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"]
-        return self.vae.decode(latents).sample.float()
+        (frames,) = self.vae.decode(cast(Any, latents), return_dict=False)
+        return frames.float()
 
 
 def as_codec(vae: torch.nn.Module) -> LatentCodec:

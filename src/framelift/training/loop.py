@@ -51,7 +51,8 @@ def train(
     objective = build_objective(settings)
     objective.prepare(training(VALIDATION_STEP))
 
-    network = objective.trained.train().to(memory_format=torch.channels_last)
+    network: Any = objective.trained.train()
+    network.to(memory_format=torch.channels_last)
     ema = EMAModel(network.parameters(), decay=settings.optim.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -68,8 +69,7 @@ def train(
     ema.to(accelerator.device)  # after resuming, which puts the averages on the CPU
     size = sum(p.numel() for p in network.parameters()) / 1e6
     say(
-        f"training {size:.2f} M parameters from step {first} to {run.steps} "
-        f"on {accelerator.device}"
+        f"training {size:.2f} M parameters from step {first} to {run.steps} on {accelerator.device}"
     )
 
     track = Track(output, first, run.tensorboard)
@@ -80,7 +80,7 @@ def train(
         with accelerator.autocast():
             loss, terms = objective.loss(network, batch, generator)
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(network.parameters(), settings.optim.clip)
+        norm: Any = accelerator.clip_grad_norm_(network.parameters(), settings.optim.clip)
         _check_finite(float(loss.detach()), float(norm), step)
         optimizer.step()
         schedule.step()

@@ -58,7 +58,7 @@ def _image_ldm(settings: TrainSettings) -> Any:
             "The few-step stage trains the sampler's own steps.", "Set timesteps and on_policy."
         )
     if settings.init_from:
-        pipeline = load_pipeline(settings.init_from)
+        pipeline: Any = load_pipeline(settings.init_from)
         if own.timesteps:
             pipeline.register_to_config(timesteps=list(own.timesteps), steps=len(own.timesteps))
     else:

@@ -40,9 +40,7 @@ def published_config(preset: Preset, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _locate(
-    preset: Preset, name: str, component: Component, weights_dir: Path | None
-) -> Path:
+def _locate(preset: Preset, name: str, component: Component, weights_dir: Path | None) -> Path:
     if component.kind == "bundled":
         return BUNDLED / component.source.removeprefix("bundled:")
     if component.kind == "folder":
@@ -55,7 +53,9 @@ def _locate(
     if not component.revision:
         log.warning(
             "%s of preset %s is not pinned: %s may change on the hub.",
-            name, preset.name, component.source,
+            name,
+            preset.name,
+            component.source,
         )
     return _download(component)
 

@@ -95,7 +95,7 @@ class ImageLDMObjective:
         self, unet: nn.Module, x0: Tensor, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Losses of x̃₀ at one of the sampler's own steps, on its own trajectory."""
-        sampler = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
+        sampler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
         last = len(sampler.timesteps) - 1
         # Half of the draws train the step whose estimate is the picture.

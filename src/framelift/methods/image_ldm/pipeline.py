@@ -88,7 +88,8 @@ class ImageLDMPipeline(VSRPipeline):
         condition, label = self.condition(lr, settings, noise)
         context = self.encode_prompt(settings)
 
-        latent_size = (codec.latent_channels, *lr.shape[-2:])
+        height, width = lr.shape[-2:]
+        latent_size = (codec.latent_channels, height, width)
         start = noise("start", len(lr), latent_size).to(device)
         output = []
         for first in range(0, len(lr), settings.batch):
@@ -113,7 +114,8 @@ class ImageLDMPipeline(VSRPipeline):
             return lr, None
         level = self.config["noise_level"] if settings.noise_level is None else settings.noise_level
         level = torch.tensor([level], device=lr.device)
-        lr_noise = noise("lr", len(lr), tuple(lr.shape[1:])).to(lr.device)
+        channels, height, width = lr.shape[1:]
+        lr_noise = noise("lr", len(lr), (channels, height, width)).to(lr.device)
         return self.low_res_scheduler.add_noise(lr, lr_noise, level), level
 
     def encode_prompt(self, settings: ImageLDMSettings) -> Tensor | None:
@@ -181,5 +183,3 @@ class ImageLDMPipeline(VSRPipeline):
         drawn = noise("step", frames, size, step)[part].to(self.unet.device)
         extra: dict[str, Tensor | float] = {"variance_noise": drawn}
         return {**extra, "eta": settings.eta} if "eta" in accepted else extra
-
-
