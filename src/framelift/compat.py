@@ -27,8 +27,7 @@ class _RepairFirst(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname in AFFECTED and self in sys.meta_path:
-            sys.meta_path.remove(self)
+        if fullname in AFFECTED:
             repair_torchvision()
         return None
 
@@ -46,6 +45,7 @@ def repair_torchvision() -> bool:
     Must run before the first import of diffusers, transformers, torchmetrics or torchvision.
     """
     global _library
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, _RepairFirst)]
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
         return False

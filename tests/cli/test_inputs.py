@@ -66,7 +66,7 @@ def bare_folder(folder: Path) -> Path:
 )
 def test_bad_input(tmp_path, capsys, make, tiny_pipeline):
     path = make(tmp_path)
-    before = {p for p in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as stop:
         main(["upscale", str(path), "--preset", str(tiny_pipeline)])
     err = capsys.readouterr().err
@@ -74,15 +74,13 @@ def test_bad_input(tmp_path, capsys, make, tiny_pipeline):
     assert err.startswith("framelift: ")
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) <= 2
-    assert {p for p in tmp_path.rglob("*")} == before
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.fixture
 def truncated(tmp_path) -> Path:
     """The first half of an mp4 whose index comes first."""
-    whole = make_video(
-        tmp_path / "whole.mkv", size=SIZE, frames=48, options={"g": "6", "bf": "0"}
-    )
+    whole = make_video(tmp_path / "whole.mkv", size=SIZE, frames=48, options={"g": "6", "bf": "0"})
     content = whole.read_bytes()
     whole.unlink()
     path = tmp_path / "truncated.mkv"

@@ -80,7 +80,7 @@ def test_names():
 
 def test_a_disk_that_is_too_small_is_refused_before_work(tmp_path):
     check_disk(tmp_path, 10, 1280 * 720, EncodeSettings())
-    with pytest.raises(NoRoomError, match="GB are free"):
+    with pytest.raises(NoRoomError, match="GB free"):
         check_disk(tmp_path, 10**9, 7680 * 4320, EncodeSettings())
 
 

@@ -99,7 +99,7 @@ def check_disk(folder: Path, frames: int, pixels: int, encode: EncodeSettings) -
     need, free = int(2 * frames * each), free_bytes(folder)
     if need > free:
         raise NoRoomError(
-            f"The output needs about {need / 1e9:.1f} GB in {folder}; {free / 1e9:.1f} GB are free.",
+            f"The output needs about {need / 1e9:.1f} GB; {folder} has {free / 1e9:.1f} GB free.",
             "Free some space, or write to another disk with --output.",
         )
 

@@ -84,8 +84,9 @@ class Journal:
                 )
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            write_json(self.folder / "settings.json", dict(settings))
+            with writing(self.folder):
+                self.folder.mkdir(parents=True)
+                write_json(self.folder / "settings.json", dict(settings))
         self.done = self._finished()
 
     def segment_path(self, window: int, images: bool) -> Path:

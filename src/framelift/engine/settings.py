@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
 
 from framelift.errors import UsageError
@@ -18,6 +19,8 @@ class UpscaleSettings:
     """Method to use, with its default preset (see `framelift presets`)."""
     preset: str | None = None
     """Preset to use: a name, a preset file, or a folder in hub format."""
+    weights_dir: Path | None = None
+    """Folder with copies of hub repositories (org--name), for machines without a network."""
     scale: float | None = None
     """Enlargement of each side (default 4): the network's own factor, then one resize."""
     height: int | None = None

@@ -5,9 +5,9 @@
 
 `few-step`: makes the preset's handful of timesteps count. The sampler runs from pure noise to a
 randomly chosen one of its own steps without gradient; the estimate x̃₀ made there (StableVSR eq. 6)
-is then compared with the truth in latents and, at the last step, in pixels, by VGG16 features
-(LPIPS). A share of every batch keeps the loss of the first stage, so that the model stays
-a diffusion model at every timestep.
+is then compared with the truth, in latents and, decoded, by VGG16 features (LPIPS). A share of
+every batch keeps the loss of the first stage, so that the model stays a diffusion model at every
+timestep.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ class ObjectiveSettings:
     latent_weight: float = 1.0
     """Weight of |x̃₀ − x₀| on the trajectory."""
     perceptual_weight: float = 0.0
-    """Weight of LPIPS (VGG16) at the trajectory's last step."""
+    """Weight of LPIPS (VGG16) of the decoded x̃₀ on the trajectory."""
+    perceptual_crop: int = 64
+    """Side of the square inside the crop on which LPIPS is computed, in pixels."""
 
 
 class ImageLDMObjective:
@@ -97,12 +99,7 @@ class ImageLDMObjective:
         """Losses of x̃₀ at one of the sampler's own steps, on its own trajectory."""
         sampler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
-        last = len(sampler.timesteps) - 1
-        # Half of the draws train the step whose estimate is the picture.
-        draw = int(
-            torch.randint(max(1, 2 * last), (1,), generator=generator, device=generator.device)
-        )
-        stop = min(draw, last)
+        stop = _randint(len(sampler.timesteps), generator)
         x_t = _randn_like(x0, generator)
         with torch.no_grad():
             for t in sampler.timesteps[:stop]:
@@ -113,9 +110,12 @@ class ImageLDMObjective:
         alpha, sigma = self.alpha_sigma(t)
         estimate = alpha * x_t - sigma * v
         terms = {"x0": self.settings.latent_weight * F.l1_loss(estimate, x0)}
-        if self.lpips is not None and stop == last:
+        if self.lpips is not None:
             picture = self.codec.to_frames(estimate, lr).clamp(-1, 1)
-            terms["lpips"] = self.settings.perceptual_weight * self.lpips(picture, hr)
+            side = min(self.settings.perceptual_crop, *hr.shape[-2:])
+            y, x = (_randint(length - side + 1, generator) for length in hr.shape[-2:])
+            picture, truth = (p[..., y : y + side, x : x + side] for p in (picture, hr))
+            terms["lpips"] = self.settings.perceptual_weight * self.lpips(picture, truth).mean()
         return terms
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,11 +145,16 @@ def perceptual_distance() -> nn.Module:
     """LPIPS on VGG16 features, for pictures in [-1, 1]."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    return LearnedPerceptualImagePatchSimilarity(net_type="vgg").net  # type: ignore[return-value]
+    network: nn.Module = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net
+    return network.requires_grad_(False).eval()
 
 
 def _predict(unet: nn.Module, x_t: Tensor, t: Tensor, lr: Tensor) -> Tensor:
     return unet(torch.cat([x_t, lr], dim=1), t, None, return_dict=False)[0].float()
+
+
+def _randint(limit: int, generator: torch.Generator) -> int:
+    return int(torch.randint(limit, (1,), generator=generator, device=generator.device))
 
 
 def _randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
