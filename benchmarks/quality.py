@@ -81,7 +81,7 @@ def measure(
             with torch.inference_mode():
                 rows.append((psnr(x, gt), float(lpips(x * 2 - 1, gt * 2 - 1))))
             ours, truth, flat = grain(x, gt)
-            energies, blocks = energies + [ours, truth], blocks + flat
+            energies, blocks = energies + np.array([ours, truth]), blocks + flat
         pooled += energies
         per_clip[clip.name] = row(*np.mean(rows, axis=0), energies, blocks, seconds / len(rows))
         show(name, clip.name, per_clip[clip.name])

@@ -84,7 +84,7 @@ def small_unet() -> UNet2DConditionModel:
     """A UNet without text or noise level, for the block transform codec."""
     torch.manual_seed(2)
     return UNet2DConditionModel(
-        in_channels=27,
+        in_channels=30,
         out_channels=24,
         block_out_channels=(16, 32),
         down_block_types=("DownBlock2D",) * 2,

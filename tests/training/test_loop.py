@@ -174,7 +174,7 @@ def test_few_step_stage_continues_from_the_first(finished, data, cache, make_set
     )
     folder = train(settings, data, tmp_path, cache)
     last = log_of(tmp_path)[-1]
-    assert {"held_out_v", "held_out_x0"} <= last.keys()
+    assert {"held_out_v", "held_out_pixel"} <= last.keys()
     index = json.loads((folder / "model_index.json").read_text())
     assert index["timesteps"] == [999, 600, 200]
     assert index["steps"] == 3

@@ -11,6 +11,9 @@ Two facts about natural video shape it, both measured in docs/methods/image_ldm.
 """
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,20 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from framelift.ops.resize import upscale
+
+Method = TypeVar("Method", bound=Callable[..., Tensor])
+
+
+def in_float32(method: Method) -> Method:
+    """Shield a codec method from autocast: in bfloat16, detail of a few levels is rounded away."""
+
+    @wraps(method)
+    def shielded(self: torch.nn.Module, *tensors: Tensor) -> Tensor:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return method(self, *tensors)
+
+    return cast(Method, shielded)
+
 
 BT601 = (  # Y, Cb, Cr of gamma-encoded R, G, B
     (0.299, 0.587, 0.114),
@@ -60,10 +77,26 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
     def latent_channels(self) -> int:
         return len(self.std)
 
+    @property
+    def condition_channels(self) -> int:
+        return 6
+
+    @in_float32
+    def condition(self, lr: Tensor) -> Tensor:
+        """The LR frame, and its local detail over the gain: a signal as even as the latents.
+
+        Without it, detail of a few levels drowns beside unit noise, and the network hardly learns
+        to use the LR frame (docs/methods/image_ldm.md).
+        """
+        ycc = _mix(self.to_ycc, lr.float())
+        return torch.cat([lr, 2 * (ycc - self._local_mean(ycc)) / self._gain(lr)], dim=1)
+
+    @in_float32
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         """See `LatentCodec`."""
         return self._coefficients(hr, lr) / self._scale(lr)
 
+    @in_float32
     def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
         """See `LatentCodec`."""
         luma, cb, cr = (latents.float() * self._scale(lr)).split(self._splits, dim=1)
@@ -102,11 +135,12 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
     def _gain(self, lr: Tensor) -> Tensor:
         """Expected size of the residual `[T, 1, h, w]`: (σ² + floor²)^(γ/2), σ local contrast."""
         y = _mix(self.to_ycc[:1], lr.float())
-        window = self.config["gain_window"]
-        y = F.pad(y, (window // 2,) * 4, mode="replicate")
-        mean, power = F.avg_pool2d(y, window, 1), F.avg_pool2d(y.square(), window, 1)
-        variance = (power - mean.square()).clamp(min=0)
+        variance = (self._local_mean(y.square()) - self._local_mean(y).square()).clamp(min=0)
         return (variance + self.config["gain_floor"] ** 2) ** (self.config["gain_exponent"] / 2)
+
+    def _local_mean(self, x: Tensor) -> Tensor:
+        window = self.config["gain_window"]
+        return F.avg_pool2d(F.pad(x, (window // 2,) * 4, mode="replicate"), window, 1)
 
     def _scale(self, lr: Tensor) -> Tensor:
         return self._gain(lr) * self.std.float()[:, None, None]

@@ -26,8 +26,20 @@ class LatentCodec(Protocol):
         """Number of latent channels c."""
         ...
 
+    @property
+    def condition_channels(self) -> int:
+        """Number of channels of `condition`."""
+        ...
+
+    def condition(self, lr: Tensor) -> Tensor:
+        """What the denoiser sees beside the latents `[T, k, h, w]`: the LR frame, and perhaps more.
+
+        `lr` `[T, 3, h, w]` is the low-resolution clip in [-1, 1].
+        """
+        ...
+
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
-        """Encode `hr`; `lr` `[T, 3, h, w]` is the low-resolution clip in [-1, 1]."""
+        """Encode `hr`, whose low-resolution version is `lr`."""
         ...
 
     def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
@@ -48,6 +60,13 @@ class KLCodec:
     @property
     def latent_channels(self) -> int:
         return self.vae.config["latent_channels"]
+
+    @property
+    def condition_channels(self) -> int:
+        return 3
+
+    def condition(self, lr: Tensor) -> Tensor:
+        return lr
 
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         (posterior,) = self.vae.encode(hr.to(self.vae.dtype), return_dict=False)

@@ -49,7 +49,7 @@ def train(
     torch.manual_seed(run.seed)
     training, held_out = _crops(settings, data_root, cache)
     objective = build_objective(settings)
-    objective.prepare(training(VALIDATION_STEP))
+    objective.prepare(training(VALIDATION_STEP + i) for i in range(16))
 
     network: Any = objective.trained.train()
     network.to(memory_format=torch.channels_last)

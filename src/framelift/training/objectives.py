@@ -1,5 +1,6 @@
 """Which objective trains a method's stage."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -22,8 +23,8 @@ class Objective(Protocol):
         """The network whose parameters the optimizer changes."""
         ...
 
-    def prepare(self, batch: Batch) -> None:
-        """Called once on training data before the first step."""
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Called once with some training data before the first step."""
         ...
 
     def to(self, device: torch.device) -> None:

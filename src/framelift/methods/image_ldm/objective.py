@@ -5,11 +5,12 @@
 
 `few-step`: makes the preset's handful of timesteps count. The sampler runs from pure noise to a
 randomly chosen one of its own steps without gradient; the estimate x̃₀ made there (StableVSR eq. 6)
-is then compared with the truth, in latents and, decoded, by VGG16 features (LPIPS). A share of
-every batch keeps the loss of the first stage, so that the model stays a diffusion model at every
-timestep.
+is decoded and compared with the truth, by pixel and by VGG16 features (LPIPS). Pixels, because the
+block transform's latents weigh the noise of flat areas as much as edges. A share of every batch
+keeps the loss of the first stage, so that the model stays a diffusion model at every timestep.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +35,14 @@ class ObjectiveSettings:
     """Sampling steps that the few-step stage trains, and the pipeline then uses."""
     on_policy: float = 0.0
     """Share of the batch that the few-step stage takes from the sampler's own trajectory."""
-    latent_weight: float = 1.0
-    """Weight of |x̃₀ − x₀| on the trajectory."""
+    pixel_weight: float = 1.0
+    """Weight of the decoded x̃₀'s absolute error, in [-1, 1], on the trajectory."""
     perceptual_weight: float = 0.0
     """Weight of LPIPS (VGG16) of the decoded x̃₀ on the trajectory."""
     perceptual_crop: int = 64
     """Side of the square inside the crop on which LPIPS is computed, in pixels."""
+    perceptual_share: float = 1.0
+    """Share of the trajectory's crops on which LPIPS is computed."""
 
 
 class ImageLDMObjective:
@@ -61,62 +64,73 @@ class ImageLDMObjective:
         if self.lpips is not None:
             self.lpips.to(device)
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, batches: Iterable[Batch]) -> None:
         """Measure what the codec needs to know of the data, before the first step."""
         if self.settings.fit_codec and isinstance(self.pipeline.vae, BlockTransformCodec):
-            self.pipeline.vae.fit(batch.hr[:, 0] * 2 - 1, batch.lr[:, 0] * 2 - 1)
+            some = list(batches)
+            hr, lr = (torch.cat([getattr(b, n)[:, 0] for b in some]) for n in ("hr", "lr"))
+            self.pipeline.vae.fit(hr * 2 - 1, lr * 2 - 1)
 
     def loss(
         self, unet: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch and its terms."""
         hr, lr = batch.hr[:, 0] * 2 - 1, batch.lr[:, 0] * 2 - 1
-        x0 = self.codec.to_latents(hr, lr)
+        x0, condition = self.codec.to_latents(hr, lr), self.codec.condition(lr)
         own = round(len(x0) * self.settings.on_policy)
         terms: dict[str, Tensor] = {}
         if own < len(x0):
-            terms["v"] = self.denoising_loss(unet, x0[own:], lr[own:], generator)
+            terms["v"] = self.denoising_loss(unet, x0[own:], condition[own:], generator)
         if own:
-            terms |= self.few_step_loss(unet, x0[:own], hr[:own], lr[:own], generator)
+            terms |= self.few_step_loss(unet, hr[:own], lr[:own], condition[:own], generator)
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(value.detach()) for name, value in terms.items()}
 
     def denoising_loss(
-        self, unet: nn.Module, x0: Tensor, lr: Tensor, generator: torch.Generator
+        self, unet: nn.Module, x0: Tensor, condition: Tensor, generator: torch.Generator
     ) -> Tensor:
         """‖v_θ(x_t, t, LR) − v‖², t uniform."""
-        noise = _randn_like(x0, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
         steps = self.scheduler.config.num_train_timesteps
         t = torch.randint(steps, (len(x0),), generator=generator, device=generator.device)
         t = t.to(x0.device)
         alpha, sigma = self.alpha_sigma(t)
         x_t = alpha * x0 + sigma * noise
-        return F.mse_loss(_predict(unet, x_t, t, lr), alpha * noise - sigma * x0)
+        return F.mse_loss(_predict(unet, x_t, t, condition), alpha * noise - sigma * x0)
 
     def few_step_loss(
-        self, unet: nn.Module, x0: Tensor, hr: Tensor, lr: Tensor, generator: torch.Generator
+        self, unet: nn.Module, hr: Tensor, lr: Tensor, condition: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Losses of x̃₀ at one of the sampler's own steps, on its own trajectory."""
         sampler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
         stop = _randint(len(sampler.timesteps), generator)
-        x_t = _randn_like(x0, generator)
+        size = (len(lr), self.codec.latent_channels, *lr.shape[-2:])
+        x_t = torch.randn(size, generator=generator, device=generator.device).to(lr.device)
         with torch.no_grad():
             for t in sampler.timesteps[:stop]:
-                v = _predict(unet, x_t, t.to(x0.device).expand(len(x0)), lr)
+                v = _predict(unet, x_t, t.to(lr.device).expand(len(lr)), condition)
                 x_t = sampler.step(v, t, x_t).prev_sample
-        t = sampler.timesteps[stop].to(x0.device).expand(len(x0))
-        v = _predict(unet, x_t, t, lr)
+        t = sampler.timesteps[stop].to(lr.device).expand(len(lr))
+        v = _predict(unet, x_t, t, condition)
         alpha, sigma = self.alpha_sigma(t)
         estimate = alpha * x_t - sigma * v
-        terms = {"x0": self.settings.latent_weight * F.l1_loss(estimate, x0)}
+        picture = self.codec.to_frames(estimate, lr)
+        terms = {"pixel": self.settings.pixel_weight * F.l1_loss(picture, hr)}
         if self.lpips is not None:
-            picture = self.codec.to_frames(estimate, lr).clamp(-1, 1)
-            side = min(self.settings.perceptual_crop, *hr.shape[-2:])
-            y, x = (_randint(length - side + 1, generator) for length in hr.shape[-2:])
-            picture, truth = (p[..., y : y + side, x : x + side] for p in (picture, hr))
-            terms["lpips"] = self.settings.perceptual_weight * self.lpips(picture, truth).mean()
+            terms["lpips"] = self.settings.perceptual_weight * self.perceptual_loss(
+                picture.clamp(-1, 1), hr, generator
+            )
         return terms
+
+    def perceptual_loss(self, picture: Tensor, hr: Tensor, generator: torch.Generator) -> Tensor:
+        """LPIPS on a random square of a share of the pictures (VGG16 costs more than the UNet)."""
+        assert self.lpips is not None
+        side = min(self.settings.perceptual_crop, *hr.shape[-2:])
+        y, x = (_randint(length - side + 1, generator) for length in hr.shape[-2:])
+        count = max(1, round(len(hr) * self.settings.perceptual_share))
+        part = (slice(count), slice(None), slice(y, y + side), slice(x, x + side))
+        return self.lpips(picture[part], hr[part]).mean()
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t and √(1−ᾱ_t), each `[B, 1, 1, 1]`."""
@@ -130,7 +144,7 @@ def build_pipeline(
     """New components from a recipe's configuration, with random weights."""
     vae = BlockTransformCodec(**model["vae"])
     unet_config = {
-        "in_channels": vae.latent_channels + 3,
+        "in_channels": vae.latent_channels + vae.condition_channels,
         "out_channels": vae.latent_channels,
         **model["unet"],
     }
@@ -149,13 +163,9 @@ def perceptual_distance() -> nn.Module:
     return network.requires_grad_(False).eval()
 
 
-def _predict(unet: nn.Module, x_t: Tensor, t: Tensor, lr: Tensor) -> Tensor:
-    return unet(torch.cat([x_t, lr], dim=1), t, None, return_dict=False)[0].float()
+def _predict(unet: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    return unet(torch.cat([x_t, condition], dim=1), t, None, return_dict=False)[0].float()
 
 
 def _randint(limit: int, generator: torch.Generator) -> int:
     return int(torch.randint(limit, (1,), generator=generator, device=generator.device))
-
-
-def _randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, device=generator.device).to(x.device)

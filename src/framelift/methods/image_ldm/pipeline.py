@@ -110,13 +110,14 @@ class ImageLDMPipeline(VSRPipeline):
         self, lr: Tensor, settings: ImageLDMSettings, noise: Noise
     ) -> tuple[Tensor, Tensor | None]:
         """The LR frames as the UNet sees them, with the noise level that its label states."""
+        codec = as_codec(self.vae)
         if self.unet.config["num_class_embeds"] is None:
-            return lr, None
+            return codec.condition(lr), None
         level = self.config["noise_level"] if settings.noise_level is None else settings.noise_level
         level = torch.tensor([level], device=lr.device)
         channels, height, width = lr.shape[1:]
         lr_noise = noise("lr", len(lr), (channels, height, width)).to(lr.device)
-        return self.low_res_scheduler.add_noise(lr, lr_noise, level), level
+        return codec.condition(self.low_res_scheduler.add_noise(lr, lr_noise, level)), level
 
     def encode_prompt(self, settings: ImageLDMSettings) -> Tensor | None:
         """Text embedding `[1 or 2, 77, d]`, the empty prompt first under guidance."""

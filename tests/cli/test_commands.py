@@ -1,0 +1,80 @@
+"""The other commands, and what every command promises."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from framelift import __version__
+from framelift.cli.main import main
+from framelift.errors import Exit
+
+
+@pytest.fixture
+def run(capsys):
+    def command(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        return stop.value.code, *capsys.readouterr()
+
+    return command
+
+
+def test_importing_and_asking_for_help_load_no_torch():
+    code = (
+        "import sys, framelift, framelift.cli.main as cli\n"
+        "try: cli.main(['upscale', '--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'diffusers', 'av', 'cv2'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--color-fix" in done.stdout
+
+
+def test_version(run):
+    assert run("--version") == (Exit.OK, f"framelift {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["upscael"], ["upscale", "--hieght", "3"], ["upscale"], []])
+def test_wrong_words(run, words):
+    code, _, err = run(*words)
+    assert code == Exit.USAGE
+    assert "Traceback" not in err
+
+
+def test_presets(run):
+    code, out, _ = run("presets")
+    assert code == Exit.OK
+    assert "(default)" in out
+    found = {p["name"]: p for p in json.loads(run("presets", "--json")[1])}
+    assert found["sd-x4-upscaler"]["licence"]["name"] == "CreativeML Open RAIL++-M"
+    assert found["image-ldm"]["kind"] == "bundled"
+
+
+def test_doctor(run):
+    code, out, err = run("doctor", "--json")
+    findings = json.loads(out)
+    assert code == (Exit.BUG if findings["problems"] else Exit.OK), err
+    assert "h264" in findings["encoders"]
+    assert findings["packages"]["torch"].startswith("2.")
+    assert "image-ldm" in findings["weights"]
+
+
+def test_train_shows_its_settings_without_training(run, tmp_path):
+    code, _, err = run(
+        "train", "image_ldm_1_few_step", "--data", str(tmp_path), "--steps", "7", "--dry-run"
+    )
+    assert code == Exit.OK
+    assert '"steps": 7' in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_without_its_data(run, tmp_path):
+    code, _, err = run(
+        "train", "image_ldm_1_few_step", "--data", str(tmp_path), "-o", str(tmp_path / "run")
+    )
+    assert code == Exit.BAD_INPUT
+    assert "--data" in err
+    assert run("train", "no_such_recipe", "--data", str(tmp_path))[0] == Exit.BAD_INPUT
