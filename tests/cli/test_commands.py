@@ -49,7 +49,7 @@ def test_presets(run):
     assert code == Exit.OK
     assert "(default)" in out
     found = {p["name"]: p for p in json.loads(run("presets", "--json")[1])}
-    assert found["sd-x4-upscaler"]["licence"]["name"] == "CreativeML Open RAIL++-M"
+    assert found["sd-x4-upscaler"]["licence"] == "CreativeML Open RAIL++-M"
     assert found["image-ldm"]["kind"] == "bundled"
 
 

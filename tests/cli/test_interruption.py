@@ -85,6 +85,20 @@ def test_a_signal_finishes_the_window_and_says_how_to_continue(tmp_path, words, 
     assert len(decoded(output)) == FRAMES
 
 
+def test_a_second_signal_stops_at_once(tmp_path, words):
+    output = tmp_path / "clip_4x.mp4"
+    process = start([*words, "--steps", "2000"])
+    assert process.stderr is not None
+    while "sampling" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert "once more" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert not output.exists()
+
+
 def test_changed_settings_do_not_mix(tmp_path, words):
     process = start(words)
     wait_for_window(process, tmp_path / "clip_4x.mp4", 0)

@@ -24,6 +24,6 @@ def presets(json: bool = False) -> int:
     table = Table("preset", "method", "weights", "licence", "what it is", box=None, pad_edge=False)
     for preset in found:
         name = f"{preset.name} (default)" if preset.default else preset.name
-        table.add_row(name, preset.method, preset.kind, preset.licence.name, preset.title)
+        table.add_row(name, preset.method, preset.kind, preset.licence, preset.title)
     Console().print(table)
     return 0

@@ -47,6 +47,8 @@ def load_pipeline(
     except TypeError as error:
         problem = f"{chosen.name} is incomplete: {error}."
         raise UsageError(problem, "Add what is missing.") from error
+    pipeline.default_color_fix = chosen.color_fix
+    pipeline.bytes_per_pixel = chosen.bytes_per_pixel
     if chosen.window is not None:
         pipeline.default_window = chosen.window
     if chosen.overlap is not None:

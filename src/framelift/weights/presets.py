@@ -80,6 +80,10 @@ class Preset:
     """Frames that the method sees at once (default: the pipeline's own)."""
     overlap: int | None = None
     """Frames that neighbouring windows share."""
+    color_fix: Literal["wavelet", "adain", "none"] = "none"
+    """Colour fix that suits the preset's codec."""
+    bytes_per_pixel: int = 50_000
+    """Memory that a tile takes per LR pixel, from which the tile's size is chosen."""
     default: bool = False
     """Whether this preset is used when none is named; exactly one shipped preset is."""
     pipeline: str = ""
