@@ -39,7 +39,7 @@ def bundle(source: Path, name: str) -> None:
             for key in component.config:
                 value = getattr(pipeline, part).config[key]
                 text = set_value(text, f"{section}.config", key, value)
-    for key in preset.sampler:
+    for key in {"timesteps", "steps"} & preset.sampler.keys():  # trained; the rest is chosen
         text = set_value(text, "sampler", key, pipeline.config[key])
     toml.write_text(text, "utf-8")
 

@@ -8,6 +8,7 @@ from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 from framelift.models.block_transform import BlockTransformCodec
 from framelift.ops.noise import PositionNoise
+from framelift.ops.resize import upscale
 
 
 class Given:
@@ -106,3 +107,15 @@ def test_output_stays_in_range(bundled_like, clip):
     assert out.shape == (3, 3, 64, 96)
     assert out.min() >= 0
     assert out.max() <= 1
+
+
+def test_detail_scales_what_luma_gains_over_bicubic(bundled_like, clip):
+    def luma(detail: float) -> torch.Tensor:
+        made = bundled_like(clip, settings=ImageLDMSettings(detail=detail))
+        return (made * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1)
+
+    clip = clip * 0.2 + 0.4  # far from the ends of the range, where outputs are clamped
+    bicubic = upscale(clip, 4) * torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    plain, none, double = luma(1.0), luma(0.0), luma(2.0)
+    torch.testing.assert_close(none, bicubic.sum(dim=1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(double - plain, plain - none, atol=1e-5, rtol=0)

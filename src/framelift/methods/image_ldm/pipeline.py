@@ -6,8 +6,8 @@ CreativeML Open RAIL++-M). With the same components, latents and noise it comput
 `StableDiffusionUpscalePipeline` computes.
 
 Differs from it: frames instead of one image; noise is a function of position; a UNet without
-noise-level label gets the clean LR frame; timesteps may come from the preset; no safety checker
-and no watermark.
+noise-level label gets the clean LR frame; timesteps may come from the preset; `detail` may scale
+what the luma gains over bicubic; no safety checker and no watermark.
 """
 
 import inspect
@@ -24,9 +24,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from framelift.methods.base import Noise, OnStep, Step, VSRPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
-from framelift.models.block_transform import BlockTransformCodec
+from framelift.models.block_transform import BT601, BlockTransformCodec
 from framelift.models.codec import as_codec
 from framelift.ops.noise import PositionNoise
+from framelift.ops.resize import upscale
 
 
 class ImageLDMPipeline(VSRPipeline):
@@ -51,6 +52,7 @@ class ImageLDMPipeline(VSRPipeline):
         steps: int = 50,
         noise_level: int = 20,
         max_noise_level: int = 350,
+        detail: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -66,6 +68,7 @@ class ImageLDMPipeline(VSRPipeline):
             steps=steps,
             noise_level=noise_level,
             max_noise_level=max_noise_level,
+            detail=detail,
         )
         self.size_multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
 
@@ -103,8 +106,18 @@ class ImageLDMPipeline(VSRPipeline):
                 if on_step:
                     done = (first + len(latents) * (i + 1) / len(timesteps)) / len(lr)
                     on_step(Step(i, len(timesteps), int(t), done))
-            output.append(codec.to_frames(latents, lr[part]).float())
+            sr = codec.to_frames(latents, lr[part]).float()
+            output.append(self.emphasize(sr, lr[part], settings))
         return ((torch.cat(output) + 1) / 2).clamp(0, 1)
+
+    def emphasize(self, frames: Tensor, lr: Tensor, settings: ImageLDMSettings) -> Tensor:
+        """Scale what the luma has gained over the bicubic enlargement by `detail`."""
+        detail = self.config["detail"] if settings.detail is None else settings.detail
+        if detail == 1:
+            return frames
+        weights = torch.tensor(BT601[0], device=frames.device)[:, None, None]
+        gained = ((frames - upscale(lr.float(), self.scale)) * weights).sum(dim=1, keepdim=True)
+        return frames + (detail - 1) * gained
 
     def condition(
         self, lr: Tensor, settings: ImageLDMSettings, noise: Noise

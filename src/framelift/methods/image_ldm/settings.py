@@ -12,6 +12,9 @@ class ImageLDMSettings:
     noise_level: int | None = None
     """Noise added to the LR frame, as a timestep of the low-resolution scheduler, for presets whose
     UNet takes the level as a label; higher invents more (default: the preset's)."""
+    detail: float | None = None
+    """Factor on the luma that sampling adds to the bicubic enlargement: 0 is bicubic's luma, above
+    1 trades fidelity for sharpness (default: the preset's)."""
     eta: float = 0.0
     """Stochasticity of DDIM steps: 0 deterministic, 1 as DDPM."""
     prompt: str = ""
