@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -43,6 +44,7 @@ def train(
     """Train to `settings.run.steps` and return the folder of the finished pipeline."""
     run = settings.run
     _freeze_settings(settings, output)
+    AcceleratorState._reset_state()  # of an earlier training in this process
     accelerator = Accelerator(
         mixed_precision=_precision(run.precision), step_scheduler_with_optimizer=False
     )
