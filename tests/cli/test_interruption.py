@@ -55,7 +55,8 @@ def finish(words: list[str]) -> str:
 
 
 def test_kill_9_and_the_same_command_again(tmp_path, words):
-    unbroken, broken = tmp_path / "unbroken.mp4", tmp_path / "broken.mp4"
+    words = [*words, "--codec", "ffv1"]  # lossless: what is compared is what was computed
+    unbroken, broken = tmp_path / "unbroken.mkv", tmp_path / "broken.mkv"
     finish([*words, "-o", str(unbroken)])
     process = start([*words, "-o", str(broken)])
     wait_for_window(process, broken, 2)
@@ -65,10 +66,9 @@ def test_kill_9_and_the_same_command_again(tmp_path, words):
     assert "continuing after" in finish([*words, "-o", str(broken)])
     differences = [
         int(np.abs(a.astype(int) - b).max())
-        for a, b in zip(decoded(broken), decoded(unbroken), strict=True)
+        for a, b in zip(decoded(broken, "rgb24"), decoded(unbroken, "rgb24"), strict=True)
     ]
     assert differences == [0] * FRAMES
-    assert broken.read_bytes() == unbroken.read_bytes()
     assert not journal_folder(broken).exists()
 
 

@@ -156,7 +156,7 @@ def _h264(encode: EncodeSettings, info: VideoInfo, threads: int, size: _Size) ->
     return {
         "crf": crf,
         "preset": encode.speed or "medium",
-        "x264-params": "open-gop=0:stitchable=1",
+        "x264-params": "open-gop=0:stitchable=1:sync-lookahead=0",
     }
 
 
