@@ -77,7 +77,8 @@ def test_variable_frame_rate_keeps_its_times(tmp_path, run):
 def test_depth_colour_rotation_and_pixel_shape_survive(tmp_path, run):
     clip = make_video(
         tmp_path / "clip.mp4", size=SMALL, frames=8, codec="libx265", pix_fmt="yuv420p10le",
-        options={"x265-params": "log-level=none:bframes=0"}, tags=ColorTags(9, 1, 9, 14), sar=Fraction(4, 3),
+        options={"x265-params": "log-level=none:bframes=0"}, sar=Fraction(4, 3),
+        tags=ColorTags(9, 1, 9, 14),
         rotation=(90, False),
     )  # fmt: skip
     code, _, err = run(clip, "--codec", "hevc", "--height", 64)
