@@ -98,3 +98,9 @@ def test_values_are_the_same_in_every_process():
 def test_nothing_lies_before_the_clip(origin):
     with pytest.raises(OverflowError):
         PositionNoise(**origin)("start", 1, (1, 2, 2))
+
+
+def test_a_range_of_frames_is_part_of_the_whole():
+    noise = PositionNoise(seed=3).at(frame=5)
+    whole = noise("step", 6, (2, 5, 7), step=1)
+    assert torch.equal(noise("step", range(2, 5), (2, 5, 7), step=1), whole[2:5])

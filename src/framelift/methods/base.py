@@ -15,12 +15,13 @@ from framelift.ops.windows import Window, sliding_windows
 class Noise(Protocol):
     """Standard normal noise as a function of position.
 
-    `stream` names the use ("start", "step", "lr"), `frames` counts frames from the clip's origin,
-    `size` is (c, h, w), `step` the sampling step. Returns float32 `[frames, c, h, w]`.
+    `stream` names the use ("start", "step", "lr"), `frames` are the first T frames from the clip's
+    origin, or a range of them, `size` is (c, h, w), `step` the sampling step. Returns float32
+    `[T, c, h, w]`.
     """
 
     def __call__(
-        self, stream: str, frames: int, size: tuple[int, int, int], step: int = 0
+        self, stream: str, frames: int | range, size: tuple[int, int, int], step: int = 0
     ) -> Tensor: ...
 
 

@@ -37,15 +37,19 @@ class PositionNoise:
         return replace(self, frame=frame, y=y, x=x, height=height or None, width=width or None)
 
     def __call__(
-        self, stream: str, frames: int, size: tuple[int, int, int], step: int = 0
+        self, stream: str, frames: int | range, size: tuple[int, int, int], step: int = 0
     ) -> Tensor:
-        """Standard normal float32 `[frames, c, h, w]` for `size` (c, h, w)."""
+        """Standard normal float32 `[T, c, h, w]` for `size` (c, h, w).
+
+        `frames` are the first T frames from the origin, or a range of them.
+        """
+        indices = range(frames) if isinstance(frames, int) else frames
         channels, height, width = size
         top = self._scaled(self.y, height, self.height)
         left = self._scaled(self.x, width, self.width)
-        field = np.empty((frames, channels, height, width), np.float32)
-        for frame in range(frames):
-            self._fill(field[frame], stream, self.frame + frame, step, top, left)
+        field = np.empty((len(indices), channels, height, width), np.float32)
+        for out, frame in zip(field, indices, strict=True):
+            self._fill(out, stream, self.frame + frame, step, top, left)
         return torch.from_numpy(field)
 
     @staticmethod

@@ -101,7 +101,7 @@ class ImageLDMPipeline(VSRPipeline):
             latents = start[part] * self.scheduler.init_noise_sigma
             for i, t in enumerate(timesteps):
                 v = self.denoise(latents, t, condition[part], label, context, settings).float()
-                extra = self.step_noise(settings, noise, i, len(lr), latent_size, part)
+                extra = self.step_noise(settings, noise, i, first, latents)
                 latents = self.scheduler.step(v, t, latents, **extra).prev_sample
                 if on_step:
                     done = (first + len(latents) * (i + 1) / len(timesteps)) / len(lr)
@@ -181,19 +181,15 @@ class ImageLDMPipeline(VSRPipeline):
         return self.unet(x.to(dtype), t, context, class_labels=label, return_dict=False)[0]
 
     def step_noise(
-        self,
-        settings: ImageLDMSettings,
-        noise: Noise,
-        step: int,
-        frames: int,
-        size: tuple[int, int, int],
-        part: slice,
+        self, settings: ImageLDMSettings, noise: Noise, step: int, first: int, latents: Tensor
     ) -> dict[str, Tensor | float]:
         """Arguments that make a stochastic scheduler's step use noise by position."""
         accepted = inspect.signature(self.scheduler.step).parameters
         stochastic = settings.eta > 0 or "sde" in str(self.scheduler.config.get("algorithm_type"))
         if "variance_noise" not in accepted or not stochastic:
             return {}
-        drawn = noise("step", frames, size, step)[part].to(self.unet.device)
+        channels, height, width = latents.shape[1:]
+        frames = range(first, first + len(latents))
+        drawn = noise("step", frames, (channels, height, width), step).to(latents.device)
         extra: dict[str, Tensor | float] = {"variance_noise": drawn}
         return {**extra, "eta": settings.eta} if "eta" in accepted else extra
