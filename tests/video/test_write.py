@@ -1,5 +1,9 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction as F
+from pathlib import Path
 
 import av
 import numpy as np
@@ -124,6 +128,28 @@ def test_one_frame(tmp_path, clips, suffix):
     reader = VideoReader(tmp_path / f"one{suffix}")
     assert len(list(reader)) == 1
     assert not reader.report.truncated
+
+
+SHORT = """
+import sys
+from pathlib import Path
+from support import cfr, segments
+from framelift.types import EncodeSettings
+folder, source, frames = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+segments(folder, *cfr(source, frames), encode=EncodeSettings(codec="hevc", speed="ultrafast"))
+"""
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_short_segments_whose_decode_times_x265_leaves_unset(tmp_path, clips, frames):
+    """glibc is told to fill new memory, so that the unset times lie after the presentation."""
+    arguments = [str(tmp_path / "out"), str(clips("a.mkv")), str(frames)]
+    subprocess.run(
+        [sys.executable, "-c", SHORT, *arguments],
+        env={**os.environ, "MALLOC_PERTURB_": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        check=True,
+    )
+    assert len(decoded(tmp_path / "out" / "000000.mkv")) == frames
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1", "vp9"])

@@ -133,4 +133,6 @@ class SegmentWriter:
         for packet in packets:
             packet.time_base = SEGMENT_TICK
             packet.duration = 1
+            if len(self._pts) <= 2:  # too few to be reordered; x265 leaves their dts uninitialised
+                packet.dts = packet.pts
             self._container.mux(packet)
