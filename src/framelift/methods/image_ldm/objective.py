@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from framelift.data.crops import Batch
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.models.block_transform import BlockTransformCodec
-from framelift.models.codec import as_codec
+from framelift.models.perceptual import PerceptualLoss, randint
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ class ImageLDMObjective:
 
     def __init__(self, pipeline: ImageLDMPipeline, settings: ObjectiveSettings) -> None:
         self.pipeline, self.settings = pipeline, settings
-        self.codec = as_codec(pipeline.vae)
+        self.codec = pipeline.codec
         self.scheduler: Any = pipeline.scheduler
-        self.lpips = perceptual_distance() if settings.perceptual_weight else None
+        self.lpips = None
+        if settings.perceptual_weight:
+            self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
 
     @property
     def trained(self) -> nn.Module:
@@ -94,7 +96,7 @@ class ImageLDMObjective:
         steps = self.scheduler.config.num_train_timesteps
         t = torch.randint(steps, (len(x0),), generator=generator, device=generator.device)
         t = t.to(x0.device)
-        alpha, sigma = self.alpha_sigma(t)
+        alpha, sigma = self.pipeline.alpha_sigma(t)
         x_t = alpha * x0 + sigma * noise
         return F.mse_loss(_predict(unet, x_t, t, condition), alpha * noise - sigma * x0)
 
@@ -104,7 +106,7 @@ class ImageLDMObjective:
         """Losses of x̃₀ at one of the sampler's own steps, on its own trajectory."""
         sampler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
-        stop = _randint(len(sampler.timesteps), generator)
+        stop = randint(len(sampler.timesteps), generator)
         size = (len(lr), self.codec.latent_channels, *lr.shape[-2:])
         x_t = torch.randn(size, generator=generator, device=generator.device).to(lr.device)
         with torch.no_grad():
@@ -113,29 +115,12 @@ class ImageLDMObjective:
                 x_t = sampler.step(v, t, x_t).prev_sample
         t = sampler.timesteps[stop].to(lr.device).expand(len(lr))
         v = _predict(unet, x_t, t, condition)
-        alpha, sigma = self.alpha_sigma(t)
-        estimate = alpha * x_t - sigma * v
-        picture = self.codec.to_frames(estimate, lr)
+        picture = self.codec.to_frames(self.pipeline.estimate(v, x_t, t), lr)
         terms = {"pixel": self.settings.pixel_weight * F.l1_loss(picture, hr)}
         if self.lpips is not None:
-            terms["lpips"] = self.settings.perceptual_weight * self.perceptual_loss(
-                picture.clamp(-1, 1), hr, generator
-            )
+            weight = self.settings.perceptual_weight
+            terms["lpips"] = weight * self.lpips(picture, hr, generator)
         return terms
-
-    def perceptual_loss(self, picture: Tensor, hr: Tensor, generator: torch.Generator) -> Tensor:
-        """LPIPS on a random square of a share of the pictures (VGG16 costs more than the UNet)."""
-        assert self.lpips is not None
-        side = min(self.settings.perceptual_crop, *hr.shape[-2:])
-        y, x = (_randint(length - side + 1, generator) for length in hr.shape[-2:])
-        count = max(1, round(len(hr) * self.settings.perceptual_share))
-        part = (slice(count), slice(None), slice(y, y + side), slice(x, x + side))
-        return self.lpips(picture[part], hr[part]).mean()
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1−ᾱ_t), each `[B, 1, 1, 1]`."""
-        cumulative = self.scheduler.alphas_cumprod.to(t.device)[t][:, None, None, None]
-        return cumulative.sqrt(), (1 - cumulative).sqrt()
 
 
 def build_pipeline(
@@ -155,17 +140,5 @@ def build_pipeline(
     )
 
 
-def perceptual_distance() -> nn.Module:
-    """LPIPS on VGG16 features, for pictures in [-1, 1]."""
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    network: nn.Module = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net
-    return network.requires_grad_(False).eval()
-
-
 def _predict(unet: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
     return unet(torch.cat([x_t, condition], dim=1), t, None, return_dict=False)[0].float()
-
-
-def _randint(limit: int, generator: torch.Generator) -> int:
-    return int(torch.randint(limit, (1,), generator=generator, device=generator.device))

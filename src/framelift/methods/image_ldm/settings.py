@@ -2,24 +2,12 @@
 
 from dataclasses import dataclass
 
+from framelift.methods.settings import LatentUpscalerSettings
+
 
 @dataclass(frozen=True)
-class ImageLDMSettings:
+class ImageLDMSettings(LatentUpscalerSettings):
     """How one frame is sampled."""
 
-    steps: int | None = None
-    """Network evaluations per frame (default: what the preset was tuned for)."""
-    noise_level: int | None = None
-    """Noise added to the LR frame, as a timestep of the low-resolution scheduler, for presets whose
-    UNet takes the level as a label; higher invents more (default: the preset's)."""
-    detail: float | None = None
-    """Factor on the luma that sampling adds to the bicubic enlargement: 0 is bicubic's luma, above
-    1 trades fidelity for sharpness (default: the preset's)."""
-    eta: float = 0.0
-    """Stochasticity of DDIM steps: 0 deterministic, 1 as DDPM."""
-    prompt: str = ""
-    """Text for presets with a text encoder; the papers leave it empty."""
-    guidance_scale: float = 1.0
-    """Classifier-free guidance on the prompt; 1 switches it off."""
     batch: int = 1
     """Frames per network call; more is faster on a GPU and takes more memory."""
