@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framelift.data.degradation.degradation import Degradation
+from framelift.data.degradation.settings import load_recipe
 from framelift.data.settings import DataSettings
 from framelift.data.store import Clip
-from framelift.errors import InputError, UsageError
+from framelift.errors import InputError
 from framelift.ops.resize import downscale
 
 
@@ -43,13 +45,14 @@ class RandomCrops:
         self.probabilities = weights / weights.sum()
         self.settings, self.batch, self.seed, self.frames = settings, batch, seed, frames
         self.side = side
+        self.degradation = Degradation(settings.degradation, settings.scale, seed)
 
     def __call__(self, step: int) -> Batch:
         """The batch of an optimizer step."""
         rng = np.random.default_rng([self.seed, step])
         crops = np.stack([self._crop(rng) for _ in range(self.batch)])
         hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
-        lr = degrade(hr, self.settings.degradation, self.settings.scale)
+        hr, lr = degrade(hr, self.degradation, step)
         margin = self.settings.margin
         small = margin // self.settings.scale
         return Batch(
@@ -70,8 +73,13 @@ class RandomCrops:
         return np.ascontiguousarray(crop)
 
 
-def degrade(hr: Tensor, name: str, scale: int) -> Tensor:
-    """Low-resolution version of `hr` `[..., 3, H, W]` in [0, 1]; see `DataSettings.degradation`."""
-    if name != "bi":
-        raise UsageError(f"There is no degradation {name!r}.", "Use bi.")
-    return (downscale(hr, scale).clamp(0, 1) * 255).round() / 255
+def degrade(hr: Tensor, degradation: Degradation, step: int) -> tuple[Tensor, Tensor]:
+    """Ground truth and low-resolution version of `hr` `[B, T, 3, H, W]` in [0, 1].
+
+    Random parameters are drawn for each item, as a function of (seed, step, item).
+    """
+    if degradation.recipe == load_recipe("bi"):  # the same numbers, in one call
+        return hr, (downscale(hr, degradation.scale).clamp(0, 1) * 255).round() / 255
+    pairs = [degradation.pair(item, f"{step}/{n}") for n, item in enumerate(hr)]
+    truth, lr = zip(*pairs, strict=True)
+    return torch.stack(truth), torch.stack(lr)

@@ -25,6 +25,8 @@ class DataSettings:
     """Where clips come from."""
     holdout: tuple[str, ...] = ()
     """Names (without suffix) of clips kept for validation."""
+    frames: int = 1
+    """Consecutive frames per crop (of those that a source's stride leaves)."""
     crop: int = 128
     """Side of the square high-resolution crop in pixels."""
     margin: int = 16
@@ -32,6 +34,7 @@ class DataSettings:
     scale: int = 4
     """Scale between the high-resolution crop and its low-resolution version."""
     degradation: str = "bi"
-    """Name of the degradation: bi is MATLAB's antialiased bicubic, saved in 8 bits."""
+    """Degradation recipe, by name (bi, bd, realworld, ...) or TOML file: bi is MATLAB's antialiased
+    bicubic, saved in 8 bits."""
     augment: bool = True
     """Flip and rotate crops by quarter turns."""
