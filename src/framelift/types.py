@@ -71,7 +71,7 @@ class EncodeSettings:
     codec: Codec = "h264"
     """Video codec. ffv1 is always lossless; prores is 10-bit 4:2:2."""
     crf: float | None = None
-    """Constant-quality level, lower is better (default: h264 17, hevc 19, av1 24, vp9 24)."""
+    """Constant-quality level, lower is better (default: h264 18, hevc 19, av1 24, vp9 24)."""
     speed: str | None = None
     """The encoder's own preset: h264 and hevc "ultrafast" to "veryslow" (default "medium"),
     av1 0 to 13 (default 8)."""

@@ -54,8 +54,9 @@ def finish(words: list[str]) -> str:
     return err
 
 
-def test_kill_9_and_the_same_command_again(tmp_path, words):
-    words = [*words, "--codec", "ffv1"]  # lossless: what is compared is what was computed
+@pytest.mark.parametrize("codec", ["ffv1", "h264"])
+def test_kill_9_and_the_same_command_again(tmp_path, words, codec):
+    words = [*words, "--codec", codec]
     unbroken, broken = tmp_path / "unbroken.mkv", tmp_path / "broken.mkv"
     finish([*words, "-o", str(unbroken)])
     process = start([*words, "-o", str(broken)])

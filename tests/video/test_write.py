@@ -171,6 +171,24 @@ def test_the_same_frames_give_the_same_bytes(tmp_path, clips, codec, depth):
     assert packets[0] == packets[1]
 
 
+def test_h264_does_not_change_from_run_to_run(tmp_path, clips):
+    """As it did with mbtree, now and then."""
+    noise = np.random.default_rng(0).normal(0, 8, (12, *SIZE, 3))
+
+    def grainy(index, size):
+        return np.clip(moving(index) + noise[index], 0, 255).astype(np.uint8)
+
+    info, pts, durations = cfr(clips("cfr.mp4"), 12)
+    settings = EncodeSettings(codec="h264")
+    made = set()
+    for attempt in range(40):
+        folder = tmp_path / str(attempt)
+        (segment,) = segments(folder, info, pts, durations, encode=settings, picture=grainy)
+        with av.open(str(segment.path)) as container:
+            made.add(b"".join(bytes(p) for p in container.demux(video=0)))
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("matrix", [1, 5, 6, 9])
 @pytest.mark.parametrize("color_range", [1, 2])
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
@@ -263,6 +281,12 @@ def test_odd_sizes(tmp_path, clips, codec, size):
     assert found[1].shape == (size[0] + expected[1], size[1] + expected[0], 3)
     if codec == "ffv1":
         assert np.array_equal(found[1], patches(1, size))
+
+
+def test_hevc_refuses_frames_that_x265_does_not_survive(clips):
+    info = probe(clips("cfr.mp4"))
+    with pytest.raises(UsageError, match="not reliable at 200x34"):
+        encoders.plan(EncodeSettings(codec="hevc"), info, 200, 34)
 
 
 def test_impossible_settings(tmp_path, clips):

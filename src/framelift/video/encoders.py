@@ -30,7 +30,8 @@ _SPEEDS: dict[str, list[str]] = {
     "av1": [str(n) for n in range(14)],
     "vp9": [str(n) for n in range(9)],
 }
-_CRF = {"h264": 17.0, "hevc": 19.0, "av1": 24.0, "vp9": 24.0}
+X265_SMALLEST = 48  # below, x265 writes beyond its buffers
+_CRF = {"h264": 18.0, "hevc": 19.0, "av1": 24.0, "vp9": 24.0}
 _CRF_LIMIT = {"h264": 51.0, "hevc": 51.0, "av1": 63.0, "vp9": 63.0}
 
 
@@ -82,6 +83,11 @@ def plan(
         raise UsageError(
             f"{encode.codec} cannot store the pixel format {pixel_format}.",
             f"Choose one of {', '.join(allowed)}.",
+        )
+    if encode.codec == "hevc" and min(width, height) < X265_SMALLEST:
+        raise UsageError(
+            f"The hevc encoder is not reliable at {width}x{height}.",
+            f"Choose another codec, or an output of at least {X265_SMALLEST} pixels a side.",
         )
     layout = VideoFormat(pixel_format)
     right = width % 2 if layout.chroma_width(64) < 64 else 0
@@ -152,11 +158,12 @@ def _quality(encode: EncodeSettings) -> str:
 
 
 def _h264(encode: EncodeSettings, info: VideoInfo, threads: int, size: _Size) -> dict[str, str]:
+    """mbtree off: with it, x264 encodes equal frames differently from run to run."""
     crf = "0" if encode.lossless else _quality(encode)
     return {
         "crf": crf,
         "preset": encode.speed or "medium",
-        "x264-params": "open-gop=0:stitchable=1:sync-lookahead=0",
+        "x264-params": "open-gop=0:stitchable=1:mbtree=0",
     }
 
 
