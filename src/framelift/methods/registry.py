@@ -43,6 +43,13 @@ METHODS = {
             settings="ImageLDMSettings",
             aliases=("StableDiffusionUpscalePipeline",),
         ),
+        Method(
+            name="stablevsr",
+            title="Image upscaler with temporal texture guidance, sampled in both directions",
+            package="framelift.methods.stablevsr",
+            pipeline="StableVSRPipeline",
+            settings="StableVSRSettings",
+        ),
     )
 }
 

@@ -92,6 +92,13 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
         return torch.cat([lr, 2 * (ycc - self._local_mean(ycc)) / self._gain(lr)], dim=1)
 
     @in_float32
+    def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
+        """What the picture has over bicubic, over the local gain: as even as the latents."""
+        luma = self.std[: self.factor**2].float().square().mean().sqrt()
+        gain = F.interpolate(self._gain(lr) * luma, scale_factor=self.factor, mode="nearest")
+        return (picture.float() - upscale(lr.float(), self.factor)) / gain
+
+    @in_float32
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         """See `LatentCodec`."""
         return self._coefficients(hr, lr) / self._scale(lr)

@@ -38,6 +38,13 @@ class LatentCodec(Protocol):
         """
         ...
 
+    def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
+        """How a video method shows the denoiser a neighbour's picture `[T, 3, H, W]`.
+
+        `picture` is aligned with the frame whose low-resolution version is `lr`.
+        """
+        ...
+
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         """Encode `hr`, whose low-resolution version is `lr`."""
         ...
@@ -67,6 +74,9 @@ class KLCodec:
 
     def condition(self, lr: Tensor) -> Tensor:
         return lr
+
+    def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
+        return picture
 
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         (posterior,) = self.vae.encode(hr.to(self.vae.dtype), return_dict=False)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framelift.errors import UsageError
+from framelift.weights.torchvision import torchvision_weights
 
 
 class PerceptualLoss(nn.Module):
@@ -16,14 +16,10 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, side: int = 64, share: float = 1.0) -> None:
         super().__init__()
-        try:
+        with torchvision_weights("LPIPS", "vgg16-*.pth", "set perceptual_weight to 0"):
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "The perceptual loss needs torchmetrics and torchvision.",
-                'Install them with pip install "framelift[eval]".',
-            ) from error
-        network: Any = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net
+
+            network: Any = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net
         self.network = network.requires_grad_(False).eval()
         self.side, self.share = side, share
 

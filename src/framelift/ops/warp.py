@@ -23,11 +23,9 @@ def warp(x: Tensor, flow: Tensor, *, half_pixel: bool = False) -> Tensor:
     px = torch.arange(width, device=x.device) + flow[:, 0]
     py = torch.arange(height, device=x.device)[:, None] + flow[:, 1]
     if half_pixel:
-        px = px * (width / max(width - 1, 1)) - 0.5
-        py = py * (height / max(height - 1, 1)) - 0.5
-    else:
-        px, py = px.clamp(0, width - 1), py.clamp(0, height - 1)
-    return _bilinear(x, px, py)
+        grid = torch.stack([2 * px / max(width - 1, 1) - 1, 2 * py / max(height - 1, 1) - 1], -1)
+        return F.grid_sample(x, grid.to(x.dtype), padding_mode="zeros", align_corners=False)
+    return _bilinear(x, px.clamp(0, width - 1), py.clamp(0, height - 1))
 
 
 def visible(to: Tensor, back: Tensor) -> Tensor:
@@ -57,21 +55,20 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _bilinear(x: Tensor, px: Tensor, py: Tensor) -> Tensor:
-    """Values of `x` at positions `[T, H, W]`; corners outside of `x` count as zero."""
+    """Values of `x` at positions `[T, H, W]` inside of it; exact at whole ones."""
     height, width = x.shape[-2:]
     left, top = px.detach().floor(), py.detach().floor()
-    right_share, bottom_share = px - left, py - top
+    along_x, along_y = ((p - q)[:, None].to(x.dtype) for p, q in ((px, left), (py, top)))
+    columns = left.long(), (left.long() + 1).clamp(max=width - 1)
+    rows = top.long() * width, (top.long() + 1).clamp(max=height - 1) * width
     flat = x.flatten(2)
-    result = torch.zeros_like(x)
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        column, row = left + dx, top + dy
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        weight = right_share if dx else 1 - right_share
-        weight = weight * (bottom_share if dy else 1 - bottom_share) * inside
-        index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-        corner = flat.gather(2, index.flatten(1)[:, None].expand(-1, x.shape[1], -1))
-        result = result + corner.view_as(x) * weight[:, None].to(x.dtype)
-    return result
+
+    def fetch(row: Tensor, column: Tensor) -> Tensor:
+        corners = [f.index_select(1, i.flatten()) for f, i in zip(flat, row + column, strict=True)]
+        return torch.stack(corners).view_as(x)
+
+    upper, lower = (fetch(row, columns[0]).lerp(fetch(row, columns[1]), along_x) for row in rows)
+    return upper.lerp(lower, along_y)
 
 
 def _square(vectors: Tensor) -> Tensor:

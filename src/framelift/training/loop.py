@@ -138,8 +138,8 @@ def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrop
     training = [c for c in clips if c.name not in data.holdout]
     rank = int(os.environ.get("RANK", 0))
     return (
-        RandomCrops(training, data, run.batch, run.seed + 7919 * rank),
-        RandomCrops(held_out, data, run.batch, run.seed),
+        RandomCrops(training, data, run.batch, run.seed + 7919 * rank, data.frames),
+        RandomCrops(held_out, data, run.batch, run.seed, data.frames),
     )
 
 

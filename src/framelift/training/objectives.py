@@ -40,19 +40,19 @@ class Objective(Protocol):
 
 def build_objective(settings: TrainSettings) -> Objective:
     """Build the components that a recipe names and the objective that trains them."""
-    if settings.method == "image_ldm":
-        return _image_ldm(settings)
-    raise UsageError(f"There is no method {settings.method!r} to train.", "Known is image_ldm.")
+    builders = {"image_ldm": _image_ldm, "stablevsr": _stablevsr}
+    if settings.method not in builders:
+        raise UsageError(
+            f"There is no method {settings.method!r} to train.", f"Known: {', '.join(builders)}."
+        )
+    return builders[settings.method](settings)
 
 
 def _image_ldm(settings: TrainSettings) -> Any:
     from framelift.methods.image_ldm import objective as image_ldm
     from framelift.methods.load import load_pipeline
 
-    if settings.stage not in ("denoiser", "few-step"):
-        raise UsageError(
-            f"image_ldm has no stage {settings.stage!r}.", "Its stages are denoiser and few-step."
-        )
+    _check_stage(settings, "denoiser", "few-step")
     own = from_mapping(image_ldm.ObjectiveSettings, settings.objective, "[objective]")
     if settings.stage == "few-step" and not (own.timesteps and own.on_policy):
         raise UsageError(
@@ -65,3 +65,33 @@ def _image_ldm(settings: TrainSettings) -> Any:
     else:
         pipeline = image_ldm.build_pipeline(settings.model, own.timesteps)
     return image_ldm.ImageLDMObjective(pipeline, own)
+
+
+def _stablevsr(settings: TrainSettings) -> Any:
+    from framelift.methods.load import load_pipeline
+    from framelift.methods.stablevsr import objective as stablevsr
+
+    _check_stage(settings, "tcm", "few-step")
+    own = from_mapping(stablevsr.ObjectiveSettings, settings.objective, "[objective]")
+    if settings.stage == "few-step" and not own.on_policy:
+        raise UsageError("The few-step stage samples by Algorithm 1.", "Set on_policy.")
+    if settings.data.frames < 2:
+        raise UsageError(
+            "TCM is trained on neighbouring frames.", "Set [data] frames to 2 or more."
+        )
+    if not settings.init_from:
+        raise UsageError(
+            "TCM is trained on an image upscaler.", "Name its preset or folder as init_from."
+        )
+    pipeline: Any = load_pipeline(settings.init_from)
+    if "controlnet" not in pipeline.components:
+        pipeline = stablevsr.build_pipeline(pipeline, settings.model)
+    return stablevsr.StableVSRObjective(pipeline, own)
+
+
+def _check_stage(settings: TrainSettings, *stages: str) -> None:
+    if settings.stage not in stages:
+        raise UsageError(
+            f"{settings.method} has no stage {settings.stage!r}.",
+            f"Its stages are {' and '.join(stages)}.",
+        )

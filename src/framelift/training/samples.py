@@ -13,10 +13,11 @@ from framelift.training.objectives import Objective
 
 
 def save_sample(objective: Objective, batch: Batch, path: Path, columns: int = 8) -> None:
-    """Write held-out crops as rows: bicubic, the model, ground truth."""
-    lr, hr = batch.lr[:columns, 0], batch.hr[:columns, 0]
-    made = objective.pipeline(lr, settings=None).cpu()
-    rows = [upscale(lr, objective.pipeline.scale).clamp(0, 1).cpu(), made, hr.cpu()]
+    """Write held-out crops as rows: bicubic, the model, ground truth; of clips the last frame."""
+    clips, hr = batch.lr[:columns], batch.hr[:columns, -1]
+    made = torch.stack([objective.pipeline(clip, settings=None)[-1] for clip in clips]).cpu()
+    bicubic = upscale(clips[:, -1], objective.pipeline.scale).clamp(0, 1).cpu()
+    rows = [bicubic, made, hr.cpu()]
     write_picture(path, torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2))
 
 

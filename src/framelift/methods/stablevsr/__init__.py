@@ -1,0 +1,1 @@
+"""StableVSR: an image upscaler turned into a video upscaler by temporal texture guidance."""
