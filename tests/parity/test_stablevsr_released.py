@@ -90,7 +90,9 @@ def released(parts: dict, raft: RAFTFlow, frames: Tensor, noise: Tensor, steps: 
     large = [F.interpolate(x, scale_factor=4, mode="bicubic") for x in images]
 
     def flow(target: Tensor, source: Tensor) -> Tensor:
-        return raft._network(target, source, num_flow_updates=raft.iterations)[-1].permute(0, 2, 3, 1)
+        return raft._network(target, source, num_flow_updates=raft.iterations)[-1].permute(
+            0, 2, 3, 1
+        )
 
     pairs = range(1, len(large))
     flows = [flow(large[i], large[i - 1]) for i in pairs]

@@ -7,14 +7,28 @@ from collections.abc import Sequence
 import tyro
 
 from framelift import __version__
+from framelift.cli.data import data
+from framelift.cli.degrade import degrade
 from framelift.cli.doctor import doctor
+from framelift.cli.evaluate import evaluate
 from framelift.cli.presets import presets
+from framelift.cli.reproduce import reproduce
 from framelift.cli.show import complain
 from framelift.cli.train import train
 from framelift.cli.upscale import upscale
 from framelift.errors import Exit, FrameliftError
 
-COMMANDS = {"upscale": upscale, "train": train, "presets": presets, "doctor": doctor}
+repeated = tyro.conf.configure(tyro.conf.UseAppendAction)  # --options a --options b input.mp4
+COMMANDS = {
+    "upscale": repeated(upscale),
+    "train": repeated(train),
+    "data": repeated(data),
+    "degrade": repeated(degrade),
+    "evaluate": evaluate,
+    "reproduce": reproduce,
+    "presets": presets,
+    "doctor": doctor,
+}
 DESCRIPTION = """Diffusion-based video super-resolution.
 
     framelift upscale clip.mp4                 clip_4x.mp4, with sound and subtitles
@@ -39,11 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="framelift",
             description=f"{DESCRIPTION}\n{EXIT_CODES}",
             args=words,
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.FlagCreatePairsOff,
-                tyro.conf.UseAppendAction,
-            ),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
     except FrameliftError as error:
         complain(error)

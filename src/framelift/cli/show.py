@@ -1,11 +1,14 @@
 """How a run looks in a terminal, and in a pipe."""
 
+import signal
 import sys
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import Any
 
-from framelift.errors import FrameliftError
+from framelift.errors import Exit, FrameliftError, StoppedError
 from framelift.types import Progress
 
 PLAIN_SECONDS = 5.0  # between two lines when standard error is not a terminal
@@ -22,6 +25,29 @@ def complain(error: FrameliftError, about: str = "") -> None:
     say(f"framelift: {about}: {error.problem}" if about else f"framelift: {error.problem}")
     if error.remedy:
         say(error.remedy)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM for the engine; the second one stops at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        say("Stopping after this window; once more to stop at once.")
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    try:
+        yield received
+    except StoppedError as error:
+        error.exit_code = Exit.TERMINATED if signal.SIGTERM in received else Exit.INTERRUPTED
+        raise
+    finally:
+        for kind, old in before.items():
+            signal.signal(kind, old)
 
 
 class Display:

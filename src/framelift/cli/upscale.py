@@ -1,16 +1,12 @@
 """`framelift upscale`."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import tyro
 
-from framelift.cli.show import Display, complain, say
+from framelift.cli.show import Display, complain, say, stop_signals
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import Exit, FrameliftError, StoppedError, UsageError
 from framelift.files import to_json
@@ -85,7 +81,7 @@ def _one(
     if dry_run:
         return Exit.OK, _describe(source, output, settings, quiet)
 
-    with Display(about or str(source), quiet) as display, _signals() as stop:
+    with Display(about or str(source), quiet) as display, stop_signals() as stop:
         display.note("loading")
         from framelift.engine.upscale import upscale as run
 
@@ -134,26 +130,3 @@ def _describe(
 
 def _print_json(content: Any) -> None:
     sys.stdout.write(to_json(content) + "\n")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM for the engine; the second one stops at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        say("Stopping after this window; once more to stop at once.")
-
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, handle) for kind in kinds}
-    try:
-        yield received
-    except StoppedError as error:
-        error.exit_code = Exit.TERMINATED if signal.SIGTERM in received else Exit.INTERRUPTED
-        raise
-    finally:
-        for kind, old in before.items():
-            signal.signal(kind, old)

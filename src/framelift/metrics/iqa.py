@@ -55,7 +55,7 @@ def _create(name: str, device: str) -> Any:
             'If your use is not commercial, install it with pip install "framelift[iqa]".',
         )
     try:
-        import pyiqa
+        import pyiqa  # pyright: ignore[reportMissingImports]
 
         return pyiqa.create_metric(name, device=torch.device(device))
     except ImportError as error:

@@ -1,0 +1,1 @@
+"""Numbers that state their protocol: evaluation, the papers' tables and figures, reports."""

@@ -1,0 +1,120 @@
+"""What is compared: a baseline, or a preset with settings, from a word of the command line."""
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from framelift.configure import from_mapping, from_strings
+from framelift.engine.settings import UpscaleSettings
+from framelift.errors import UsageError
+from framelift.evaluation.cache import code_digest, versions
+from framelift.files import sha256
+from framelift.methods.registry import method_of
+from framelift.weights.presets import BUNDLED, Preset, list_presets, load_preset
+
+BASELINES = ("bicubic", "lanczos", "nearest")
+ENGINE = ("steps", "seed", "tile", "tile_overlap", "window", "overlap", "color_fix", "dtype")
+"""Settings of the engine that may follow a method's name; all others are the method's own."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the table. `upscale` is None for a baseline; `identity` decides its frames."""
+
+    label: str
+    name: str
+    upscale: UpscaleSettings | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """The label as a part of a file name."""
+        return slug(self.label)
+
+
+def slug(text: str) -> str:
+    """A short file name without dots or separators."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")[-60:] or "clip"
+
+
+def parse_candidate(word: str, base: UpscaleSettings, label: str | None = None) -> Candidate:
+    """Read `name` or `name:key=value,key=value`; whatever is unknown raises UsageError."""
+    match = re.fullmatch(r"(?P<name>.+?)(:(?P<settings>[\w-]+=.*))?", word, re.DOTALL)
+    if match is None:
+        raise UsageError("A method's name is empty.", "Name a preset, as in image-ldm.")
+    name = match["name"]
+    words = match["settings"].split(",") if match["settings"] else []
+    if name in BASELINES:
+        if words:
+            raise UsageError(f"{name} has no settings.", f"Write just {name}.")
+        identity = {
+            "baseline": name,
+            "code": code_digest("evaluation", "ops"),
+            "versions": versions("torch"),
+        }
+        return Candidate(label or name, name, None, identity)
+    preset = _find_preset(name)
+    settings = _settings(preset, name, words, base, word)
+    return Candidate(label or word, name, settings, _identity(preset, settings))
+
+
+def _find_preset(name: str) -> Preset:
+    try:
+        return load_preset(name)
+    except UsageError as error:
+        known = ", ".join((*BASELINES, *(p.name for p in list_presets())))
+        raise UsageError(error.problem, f"{error.remedy} Methods are {known}.") from error
+
+
+def _settings(
+    preset: Preset, name: str, words: list[str], base: UpscaleSettings, where: str
+) -> UpscaleSettings:
+    keys = [w.partition("=")[0].strip().replace("-", "_") for w in words]
+    ours = [w for w, key in zip(words, keys, strict=True) if key in ENGINE]
+    theirs = [w for w, key in zip(words, keys, strict=True) if key not in ENGINE]
+    kind = method_of(preset).settings_class()
+    from_mapping(kind, from_strings(kind, theirs, where), where)
+    content = from_strings(UpscaleSettings, ours, where)
+    read = from_mapping(UpscaleSettings, content, where)
+    changes = {key: getattr(read, key) for key in content}
+    return replace(base, preset=name, options=tuple(theirs), **changes)
+
+
+def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
+    """Everything that decides the frames: components by hash, sampler, settings, code, versions."""
+    method = method_of(preset)
+    package = method.package.removeprefix("framelift.").replace(".", "/")
+    chosen = asdict(settings)
+    names = (*ENGINE, "options", "device", "scale", "height")
+    return {
+        "method": method.name,
+        "sampler": preset.sampler,
+        "window": [preset.window, preset.overlap, preset.color_fix],
+        "components": {
+            name: [component.type, component.config, _weights(preset, name, settings.weights_dir)]
+            for name, component in sorted(preset.components.items())
+        },
+        "settings": {name: chosen[name] for name in names},
+        "code": code_digest("engine", "methods", package, "models", "flow", "ops"),
+        "versions": versions("torch", "diffusers", "transformers"),
+    }
+
+
+def _weights(preset: Preset, name: str, weights_dir: Path | None) -> str:
+    """What pins a component: its hash, its files' hash, or a commit on the hub."""
+    component = preset.components[name]
+    if component.kind == "inline":
+        return ""
+    if component.kind == "bundled":
+        return sha256(BUNDLED / component.source.removeprefix("bundled:"))
+    if component.kind == "folder":
+        return sha256(
+            Path(preset.folder) / Path(component.source).expanduser() / component.subfolder
+        )
+    pin = f"{component.source}/{component.subfolder}@{component.revision} {component.sha256}"
+    if weights_dir is not None:
+        for mirror in (component.source.replace("/", "--"), component.source):
+            if (folder := weights_dir / mirror / component.subfolder).is_dir():
+                return f"{pin} {sha256(folder)}"
+    return pin

@@ -1,0 +1,105 @@
+"""The part of a clip that is evaluated, and clips written as numbered PNG files."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from framelift.data.datasets.base import ImageSource, Source, VideoSource
+from framelift.engine.clip import to_rgb, to_tensor
+from framelift.errors import InputError
+from framelift.evaluation.cache import files_digest, key_of
+from framelift.files import atomic
+
+NAME = "{:05d}.png"
+
+
+@dataclass(frozen=True)
+class View:
+    """The first `frames` frames of a source, cut to a box of pixels (top, left, height, width)."""
+
+    source: Source
+    frames: int
+    box: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the box."""
+        return self.box[2], self.box[3]
+
+    def arrays(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames `[H, W, 3]`, uint8 RGB."""
+        top, left, height, width = self.box
+        stop = self.frames if stop is None else min(stop, self.frames)
+        for frame in self.source.frames(start, stop):
+            yield np.ascontiguousarray(frame[top : top + height, left : left + width])
+
+    def tensors(self, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """Frames `[3, H, W]`, float32 RGB in [0, 1]."""
+        for frame in self.arrays(start, stop):
+            yield to_tensor(frame)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what is seen, by its files where they hold nothing else."""
+        if isinstance(self.source, ImageSource):
+            content = files_digest(self.source.paths[: self.frames])
+        elif isinstance(self.source, VideoSource):
+            content = files_digest(self.source.paths)
+        else:
+            hashed = hashlib.sha256()
+            for frame in self.source.frames(0, self.frames):
+                hashed.update(np.ascontiguousarray(frame).data)
+            content = hashed.hexdigest()
+        return key_of([content, self.frames, self.box])
+
+    def center(self, side: int, multiple: int) -> "View":
+        """The central square, smaller where the frame is, at places that `multiple` divides."""
+        top, left, height, width = self.box
+        rows, columns = (min(side, s) // multiple * multiple for s in (height, width))
+        dy, dx = (
+            (s - c) // 2 // multiple * multiple for s, c in ((height, rows), (width, columns))
+        )
+        return replace(self, box=(top + dy, left + dx, rows, columns))
+
+    def shrunk(self, other: "View", scale: int) -> "View":
+        """The same part of `other`, whose frames are smaller by `scale`."""
+        top, left, height, width = (side // scale for side in self.box)
+        return View(other.source, self.frames, (top, left, height, width))
+
+
+def whole(source: Source, frames: int | None = None) -> View:
+    """All of a source, or its first `frames` frames."""
+    count = len(source)
+    if count == 0:
+        raise InputError(f"{source.paths[0]} has no frames.", "Check that it plays.")
+    height, width = source.size
+    return View(source, min(frames or count, count), (0, 0, height, width))
+
+
+@contextmanager
+def frame_folder(folder: Path) -> Iterator[Callable[[Tensor], None]]:
+    """Yield a function that writes float `[3, H, W]` in [0, 1] as the next PNG file of a folder,
+    00001.png first. The folder appears when all are written, or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    numbers = count(1)
+    with atomic(folder) as part:
+        part.mkdir()
+
+        def put(frame: Tensor) -> None:
+            write_png(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
+
+        yield put
+
+
+def write_png(path: Path, rgb: np.ndarray) -> None:
+    """Write uint8 `[H, W, 3]` RGB."""
+    _, data = cv2.imencode(".png", rgb[..., ::-1])
+    path.write_bytes(data.tobytes())

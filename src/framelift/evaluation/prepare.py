@@ -1,0 +1,160 @@
+"""From ground truth to results on the disk: degrade, save, upscale as users do, read again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+
+from framelift.data.datasets import open_source
+from framelift.data.degradation import Degradation, load_recipe
+from framelift.data.degradation.settings import describe
+from framelift.engine.journal import journal_folder
+from framelift.engine.upscale import upscale
+from framelift.errors import StoppedError, UsageError
+from framelift.evaluation.cache import code_digest, key_of, versions
+from framelift.evaluation.candidates import Candidate, slug
+from framelift.evaluation.cases import Case
+from framelift.evaluation.frames import View, frame_folder, whole
+from framelift.files import remove
+from framelift.ops import resize
+from framelift.types import OnProgress, Progress
+
+
+class Workshop:
+    """Makes LR clips and results below `folder`, each in a folder of PNG files that is named by
+    what decides its content; what is there already is only opened. `made` counts the rest.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: str | None,
+        scale: int | None,
+        seed: int,
+        on_progress: OnProgress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._folder, self._seed, self.recipe = folder, seed, recipe
+        self._recipe = load_recipe(recipe) if recipe else None
+        self._degrade = Degradation(self._recipe, scale, seed) if self._recipe else None
+        self._on_progress, self._should_stop = on_progress, should_stop
+        self.made = {"degraded": 0, "upscaled": 0}
+
+    @property
+    def scale(self) -> int | None:
+        """Scale of the recipe, if there is one."""
+        return self._degrade.scale if self._degrade else None
+
+    def degrade(self, case: Case, about: str) -> Case:
+        """The case with its low-resolution clip, saved in 8 bits, and the ground truth that belongs
+        to it: another one where the recipe changes the scene itself.
+        """
+        key = key_of(self._lr_content(case))
+        folder = self._folder / slug(case.name) / f"lr-{key[:12]}"
+        truth = folder.with_name(f"gt-{key[:12]}")
+        changes_truth = bool(case.lr is None and self._recipe and self._recipe.scene)
+        if not folder.is_dir():
+            self._note(f"{about}: low resolution")
+            remove(truth)
+            with ExitStack() as stack:
+                put = stack.enter_context(frame_folder(folder))
+                see = stack.enter_context(frame_folder(truth)) if changes_truth else _ignore
+                for frame in self._lr_frames(case, see):
+                    put(frame)
+            self.made["degraded"] += 1
+        if changes_truth:
+            case = replace(case, gt=whole(open_source(truth)))
+        return replace(case, lr=whole(open_source(folder)))
+
+    def _lr_content(self, case: Case) -> dict[str, Any]:
+        """What decides the low-resolution clip."""
+        if case.lr is not None:
+            return {"published": case.lr.digest}
+        assert case.gt is not None
+        assert self._degrade is not None
+        return {
+            "gt": case.gt.digest,
+            "recipe": describe(self._degrade.recipe),
+            "scale": self._degrade.scale,
+            "seed": self._seed,
+            "clip": case.name,
+            "code": code_digest("data/degradation", "ops", "ops/degrade", "video"),
+            "versions": versions("torch", "av"),
+        }
+
+    def _lr_frames(self, case: Case, see: Callable[[Tensor], None]) -> Iterator[Tensor]:
+        if case.lr is not None:
+            yield from case.lr.tensors()
+            return
+        assert case.gt is not None
+        assert self._degrade is not None
+        kept = 0
+        for _, frame in self._degrade.stream(case.gt.tensors(), case.name, see):
+            yield frame
+            kept += 1
+        if kept != case.gt.frames:
+            raise UsageError(
+                f"The recipe keeps {kept} of the {case.gt.frames} frames of {case.name}.",
+                "Choose a recipe that keeps every frame.",
+            )
+
+    def upscale(self, case: Case, candidate: Candidate, about: str) -> View:
+        """The result of a candidate on the low-resolution clip of a case."""
+        assert case.lr is not None
+        content = {"lr": case.lr.digest, "scale": case.scale, **candidate.identity}
+        folder = self._folder / slug(case.name) / f"{candidate.slug}-{key_of(content)[:12]}"
+        if not folder.is_dir():
+            if self._should_stop():
+                raise StoppedError(
+                    f"Stopped before {case.name}.", "Run the same command again to continue."
+                )
+            self._note(f"{about}: {candidate.label}")
+            self._make(folder, case.lr, case.scale, candidate)
+            self.made["upscaled"] += 1
+        view = whole(open_source(folder))
+        if case.gt is not None and view.size != case.gt.size:
+            raise UsageError(
+                f"{candidate.label} makes {case.name} {view.size[1]}×{view.size[0]} pixels, the "
+                f"ground truth has {case.gt.size[1]}×{case.gt.size[0]}.",
+                "Choose a method of the data's scale.",
+            )
+        return view
+
+    def _make(self, folder: Path, lr: View, scale: int, candidate: Candidate) -> None:
+        if candidate.upscale is None:
+            with frame_folder(folder) as put:
+                for frame in lr.tensors():
+                    put(enlarge(candidate.name, frame, scale))
+            return
+        source = Path(lr.source.paths[0]).parent
+        settings = replace(candidate.upscale, scale=float(scale))
+        run = {"on_progress": self._on_progress, "should_stop": self._should_stop}
+        try:
+            upscale(source, folder, settings, **run)
+        except UsageError:
+            if not journal_folder(folder).exists():
+                raise
+            # An unfinished run of another machine or device, under the same key.
+            upscale(source, folder, replace(settings, restart=True), **run)
+
+    def _note(self, text: str) -> None:
+        self._on_progress(Progress("note", note=text))
+
+
+def enlarge(baseline: str, frame: Tensor, scale: int) -> Tensor:
+    """A baseline on `[3, h, w]`: MATLAB's bicubic, OpenCV's Lanczos over 8×8 pixels, or nearest."""
+    if baseline == "bicubic":
+        return resize.upscale(frame, scale)
+    height, width = frame.shape[-2] * scale, frame.shape[-1] * scale
+    how = cv2.INTER_LANCZOS4 if baseline == "lanczos" else cv2.INTER_NEAREST
+    large = cv2.resize(frame.permute(1, 2, 0).numpy(), (width, height), interpolation=how)
+    return torch.from_numpy(large).permute(2, 0, 1)
+
+
+def _ignore(frame: Tensor) -> None:
+    pass
