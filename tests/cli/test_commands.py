@@ -1,13 +1,15 @@
 """The other commands, and what every command promises."""
 
+import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from framelift import __version__
-from framelift.cli.main import main
+from framelift.cli.main import _limit, main
 from framelift.errors import Exit
 
 
@@ -42,6 +44,40 @@ def test_wrong_words(run, words):
     code, _, err = run(*words)
     assert code == Exit.USAGE
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), Exit.NO_ROOM),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Exit.NO_ROOM),
+        (MemoryError(), Exit.NO_ROOM),
+        (PermissionError(errno.EACCES, "Permission denied", "x.png"), Exit.BAD_INPUT),
+    ],
+)
+def test_limits_of_the_machine_are_no_bugs(error, code):
+    limit = _limit(error)
+    assert limit is not None
+    assert limit.exit_code == code
+    assert limit.remedy
+    assert _limit(ValueError("no space")) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_behind_standard_output():
+    words = [sys.executable, "-m", "framelift", "data", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert "bug" not in done.stderr
+
+
+def test_help_names_every_metric_and_protocol(run):
+    from framelift.evaluation.protocols import PROTOCOLS
+    from framelift.metrics.registry import metric_names
+
+    _, out, _ = run("evaluate", "--help")
+    for name in (*metric_names(), *PROTOCOLS):
+        assert name in out
 
 
 def test_presets(run):

@@ -134,6 +134,9 @@ def test_refusals(clip, tmp_path, capsys):
         ((clip, "--scale", 50), Exit.BAD_INPUT, "cannot be shrunk"),
         ((clip, "--scale", 0), Exit.USAGE, "scale"),
         ((clip, "-o", tmp_path / "no" / "x.mkv"), Exit.USAGE, "no folder"),
+        ((clip, "-o", tmp_path / f"{'long' * 60}.mkv"), Exit.USAGE, "too long"),
+        ((clip, "-o", tmp_path / ("x" * 300)), Exit.USAGE, "too long"),
+        ((clip, "--pixel-format", "rosy"), Exit.USAGE, "cannot store the pixel format rosy"),
     ):
         assert run(*words, "-q") == code, words
         assert message in " ".join(capsys.readouterr().err.split()), words

@@ -241,6 +241,12 @@ def test_vimeo_reads_the_official_list_and_measures_the_centre(vimeo):
     assert "BDLRx4" in open_dataset("vimeo90k-t", vimeo, lr="bd").where
 
 
+def test_a_list_that_is_no_text(vimeo):
+    (vimeo / "vimeo_septuplet/sep_testlist.txt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="is not a text"):
+        open_dataset("vimeo90k-t", vimeo)
+
+
 def test_vimeo_below_its_own_root_and_with_the_lists_of_basicsr(vimeo):
     root = vimeo / "vimeo_septuplet"
     assert len(open_dataset("vimeo90k-t", root).clips) == 2

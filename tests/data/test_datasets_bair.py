@@ -5,6 +5,7 @@ import pytest
 
 from framelift.cli.main import main
 from framelift.data.datasets import open_dataset
+from framelift.data.datasets.check import check_dataset
 from framelift.data.datasets.tfrecord import bytes_features, masked_crc, read_record, scan
 from framelift.errors import Exit, InputError, UsageError
 
@@ -184,3 +185,13 @@ def test_records_of_something_else(tmp_path):
         records.RecordWriter(file).write(b"\xff\xff not a message")
     with pytest.raises(InputError, match="no protobuf"):
         bytes_features(read_record(path, 0))
+
+
+def test_a_file_without_records(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "traj_0_to_0.tfrecords").write_bytes(b"")
+    with pytest.raises(InputError, match="no clip of BAIR"):
+        open_dataset("bair", tmp_path)
+    report = check_dataset("bair", tmp_path)
+    assert (report.clips, report.frames_per_clip) == (0, (0, 0))
+    assert report.wrong

@@ -149,6 +149,9 @@ def test_the_published_file(tmp_path):
     (tmp_path / "mnist_test_seq.npy").write_bytes(b"<html>")
     with pytest.raises(InputError, match="not a NumPy file"):
         open_dataset("moving-mnist", tmp_path)
+    (tmp_path / "mnist_test_seq.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="not a NumPy file"):
+        open_dataset("moving-mnist", tmp_path)
 
 
 def test_damaged_idx_files(tmp_path):

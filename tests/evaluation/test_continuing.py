@@ -12,7 +12,9 @@ from evaluation.clips import read_clip, write_frame
 
 from framelift.cli.main import main
 from framelift.errors import Exit, InputError, StoppedError, UsageError
+from framelift.evaluation import prepare
 from framelift.files import read_json
+from framelift.methods.load import load_pipeline
 
 BOTH = {"degraded": 2, "upscaled": 2, "measured": 4}
 NOTHING = {"degraded": 0, "upscaled": 0, "measured": 0}
@@ -70,7 +72,7 @@ def test_stopping_keeps_what_is_finished(run, tiny_pipeline):
     def stop() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 4  # in the second clip
+        return asked > 11  # asked at every frame: bicubic on the second clip
 
     settings = {"methods": ("bicubic", str(tiny_pipeline))}
     with pytest.raises(StoppedError, match=r"[Ss]topped"):
@@ -80,6 +82,25 @@ def test_stopping_keeps_what_is_finished(run, tiny_pipeline):
     unbroken = run(output="unbroken", **settings)
     assert unbroken.record["computed"] == {"degraded": 2, "upscaled": 4, "measured": 8}
     assert resumed.values == unbroken.values
+
+
+def test_a_degradation_is_stopped_between_frames(tmp_path, run):
+    asked = iter([False, True])
+    with pytest.raises(StoppedError, match="Stopped at river"):
+        run(should_stop=lambda: next(asked))
+    assert not list((tmp_path / "out/frames/river").iterdir())
+
+
+def test_a_pipeline_is_loaded_once_for_all_clips(run, tiny_pipeline, monkeypatch):
+    loads = []
+
+    def load(*words, **options):
+        loads.append(words)
+        return load_pipeline(*words, **options)
+
+    monkeypatch.setattr(prepare, "load_pipeline", load)
+    run(methods=("bicubic", str(tiny_pipeline), f"{tiny_pipeline}:steps=2"))
+    assert len(loads) == 2
 
 
 def test_ctrl_c_and_the_same_command_again(tmp_path, data, tiny_pipeline, capsys):

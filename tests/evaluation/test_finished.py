@@ -93,3 +93,28 @@ def test_mismatches_say_what_is_wrong(tmp_path, results):
     write_clip(tmp_path / "lr/river", size=(17, 20))
     with pytest.raises(InputError, match="whole multiple"):
         measure(tmp_path, results, lr=tmp_path / "lr", clips=("river",))
+
+
+def test_what_degrade_and_upscale_make_of_a_clip_is_found(tmp_path, results):
+    for name in ("river", "town"):
+        (results / name).rename(results / f"{name}_lr_4x")
+        write_clip(tmp_path / "lr" / f"{name}_lr", size=(16, 20))
+    found = measure(tmp_path, results, lr=tmp_path / "lr")
+    assert found.record["data"]["town"]["scale"] == 4
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_an_output_that_cannot_be_made(tmp_path, results, name):
+    (tmp_path / "file").write_text("mine")
+    settings = EvaluateSettings(sr=(results,), gt=tmp_path / "data", metrics=("psnr",))
+    with pytest.raises(UsageError, match="cannot be made"):
+        evaluate(settings, tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path, results):
+    with pytest.raises(UsageError, match="There is no metric"):
+        measure(tmp_path, results, metrics=("psnrr",))
+    with pytest.raises(UsageError, match="names no folder"):
+        measure(tmp_path, Path("ours="))
+    assert not (tmp_path / "out").exists()

@@ -51,7 +51,24 @@ def test_the_best_of_each_column(capsys):
 
 
 def test_numbers():
-    assert [number(v, 2) for v in (None, 23.776, float("inf"))] == ["–", "23.78", "∞"]
+    values = (None, 23.776, float("inf"), float("nan"))
+    assert [number(v, 2) for v in values] == ["–", "23.78", "∞", "nan"]
+
+
+def test_names_that_look_like_markup(capsys):
+    values = {"clip [red]": {"[bold]x": {"psnr": 30.0}}}
+    Results({"psnr": "higher"}, ("[bold]x",), values, {"clip [red]": {}}, {}).show()
+    shown = capsys.readouterr().out
+    assert "clip [red]" in shown
+    assert "[bold]x" in shown
+
+
+def test_clips_of_any_script_keep_their_own_pictures(tmp_path, data, run):
+    (data / "river").rename(data / "日本 é")
+    (data / "town").rename(data / "中国")
+    run(pictures=2)
+    names = {path.name for path in (tmp_path / "out/pictures").iterdir()}
+    assert names == {"日本_é.png", "日本_é_profile.png", "中国.png", "中国_profile.png"}
 
 
 def test_the_pictures(tmp_path, run, data):

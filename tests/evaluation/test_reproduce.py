@@ -41,7 +41,7 @@ def command(capsys):
 
 
 def test_the_bicubic_row_of_sateco(tmp_path, vid4, command):
-    words = ("reproduce", "sateco/table_1", "--data", f"vid4={vid4}", "--full")
+    words = ("reproduce", "sateco/table1", "--data", f"vid4={vid4}", "--full")
     words += ("--metrics", "psnr", "ssim", "--device", "cpu", "-o", str(tmp_path / "out"))
     code, out, err = command(*words)
     assert code == Exit.OK, err
@@ -69,23 +69,23 @@ def test_any_clips_can_stand_in(tmp_path, data, command):
 
 
 def test_without_data_it_says_what_to_get(command):
-    code, out, err = command("reproduce", "stablevsr/table_1")
+    code, out, err = command("reproduce", "stablevsr/table1")
     assert code == Exit.BAD_INPUT
     assert not out
     for word in ("REDS4", "http", "GT/{clip}", "--data vimeo90k-t=", "--data folder="):
         assert word in err
     code, _, err = command("reproduce", "sateco/table_9")
-    assert (code, "Did you mean 'sateco/table_1'?" in err) == (Exit.USAGE, True)
-    assert command("reproduce", "sateco/table_1", "--data", "vid4")[0] == Exit.USAGE
-    assert command("reproduce", "sateco/table_1", "--data", "vid5=x")[0] == Exit.USAGE
+    assert (code, "Did you mean 'sateco/table1'?" in err) == (Exit.USAGE, True)
+    assert command("reproduce", "sateco/table1", "--data", "vid4")[0] == Exit.USAGE
+    assert command("reproduce", "sateco/table1", "--data", "vid5=x")[0] == Exit.USAGE
     assert command("reproduce")[0] == Exit.USAGE
 
 
 def test_the_list(command):
     code, out, _ = command("reproduce", "--list")
     assert code == Exit.OK
-    assert "stablevsr/table_1" in out
-    assert json.loads(command("reproduce", "--list", "--json")[1])[0]["name"] == "sateco/table_1"
+    assert "stablevsr/table1" in out
+    assert json.loads(command("reproduce", "--list", "--json")[1])[0]["name"] == "sateco/table1"
 
 
 @pytest.mark.parametrize("item", list_items(), ids=lambda item: item.name)

@@ -203,3 +203,12 @@ def test_the_protocol_says_all_that_decides():
     assert protocol["mask"] is False
     assert protocol["divisor"] == "pixels"
     assert protocol["flow_preset"] == "fast"
+
+
+def test_results_of_several_sizes_share_the_flow_of_the_input():
+    settings = MetricSettings(we_flow="lr", we_mask=False)
+    metric = WarpingError(settings, Flows(settings, KnownFlow(1, 0)))
+    clips = {"4": moving(2, 4, 0), "2": moving(2, 2, 0, 6, 8)}
+    found = measure_clip([metric], clips, lr=moving(2, 1, 0, 3, 4)).values
+    assert found["4"]["we"][1] == pytest.approx(by_hand(clips["4"], 4, 0), rel=1e-5)
+    assert found["2"]["we"][1] == pytest.approx(by_hand(clips["2"], 2, 0), rel=1e-5)

@@ -66,10 +66,11 @@ class RandomCrops:
         y = rng.integers(clip.shape[1] - self.side + 1)
         x = rng.integers(clip.shape[2] - self.side + 1)
         crop = clip[t : t + self.frames, y : y + self.side, x : x + self.side]
-        if self.settings.augment:
-            turns, flip = int(rng.integers(4)), rng.integers(2)
+        turns, flip = int(rng.integers(4)), rng.integers(2)
+        if self.settings.augment == "full":
             crop = np.rot90(crop, turns, axes=(1, 2))
-            crop = crop[:, :, ::-1] if flip else crop
+        if self.settings.augment != "none" and flip:
+            crop = crop[:, :, ::-1]
         return np.ascontiguousarray(crop)
 
 

@@ -1,11 +1,12 @@
 """Settings of training data. Imports no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Video files or still pictures below the data root."""
+    """Video files, folders of frames or still pictures below the data root."""
 
     glob: str
     """Pattern relative to the root, for example "*.mp4"."""
@@ -36,5 +37,5 @@ class DataSettings:
     degradation: str = "bi"
     """Degradation recipe, by name (bi, bd, realworld, ...) or TOML file: bi is MATLAB's antialiased
     bicubic, saved in 8 bits."""
-    augment: bool = True
-    """Flip and rotate crops by quarter turns."""
+    augment: Literal["full", "flip", "none"] = "full"
+    """Mirror crops left to right (flip), and turn them by quarters as well (full)."""

@@ -32,7 +32,7 @@ def open_store(root: Path, sources: tuple[SourceSettings, ...], cache: Path) -> 
     """Open every clip that `sources` name below `root`, decoding those not yet in `cache`."""
     clips = []
     for source in sources:
-        files = sorted(p for p in root.glob(source.glob) if p.is_file())
+        files = sorted(root.glob(source.glob))
         if not files:
             raise InputError(
                 f"No file below {root} matches {source.glob!r}.",
@@ -54,7 +54,9 @@ def describe(cache: Path) -> list[dict[str, object]]:
 
 
 def _key(file: Path, source: SourceSettings) -> str:
-    facts = f"{file.name} {file.stat().st_size} {source.stride} {source.shrink}"
+    parts = [file] if file.is_file() else [p for p in file.iterdir() if p.is_file()]
+    size = sum(p.stat().st_size for p in parts)
+    facts = f"{file.name} {size} {source.stride} {source.shrink}"
     return hashlib.sha256(facts.encode()).hexdigest()[:10]
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from framelift.configure import from_mapping, from_strings
+from framelift.engine.budget import choose_device, choose_dtype
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import UsageError
 from framelift.evaluation.cache import code_digest, versions
 from framelift.files import sha256
 from framelift.methods.registry import method_of
-from framelift.weights.presets import BUNDLED, Preset, list_presets, load_preset
+from framelift.weights.presets import BUNDLED, Preset, list_presets, load_preset, suggest
 
 BASELINES = ("bicubic", "lanczos", "nearest")
 ENGINE = ("steps", "seed", "tile", "tile_overlap", "window", "overlap", "color_fix", "dtype")
@@ -34,8 +35,8 @@ class Candidate:
 
 
 def slug(text: str) -> str:
-    """A short file name without dots or separators."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")[-60:] or "clip"
+    """A short file name without dots or separators; letters of any script stay."""
+    return re.sub(r"[^\w-]+", "_", text).strip("_")[-50:] or "clip"
 
 
 def parse_candidate(word: str, base: UpscaleSettings, label: str | None = None) -> Candidate:
@@ -51,7 +52,7 @@ def parse_candidate(word: str, base: UpscaleSettings, label: str | None = None) 
         identity = {
             "baseline": name,
             "code": code_digest("evaluation", "ops"),
-            "versions": versions("torch"),
+            "versions": versions("torch", "opencv-python-headless"),
         }
         return Candidate(label or name, name, None, identity)
     preset = _find_preset(name)
@@ -63,8 +64,10 @@ def _find_preset(name: str) -> Preset:
     try:
         return load_preset(name)
     except UsageError as error:
-        known = ", ".join((*BASELINES, *(p.name for p in list_presets())))
-        raise UsageError(error.problem, f"{error.remedy} Methods are {known}.") from error
+        if Path(name).expanduser().exists():
+            raise
+        known = (*BASELINES, *(preset.name for preset in list_presets()))
+        raise UsageError(f"There is no method {name!r}.", suggest(name, known)) from error
 
 
 def _settings(
@@ -86,7 +89,8 @@ def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
     method = method_of(preset)
     package = method.package.removeprefix("framelift.").replace(".", "/")
     chosen = asdict(settings)
-    names = (*ENGINE, "options", "device", "scale", "height")
+    names = (*ENGINE, "options", "scale", "height")
+    device = choose_device(settings.device)
     return {
         "method": method.name,
         "sampler": preset.sampler,
@@ -95,7 +99,8 @@ def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
             name: [component.type, component.config, _weights(preset, name, settings.weights_dir)]
             for name, component in sorted(preset.components.items())
         },
-        "settings": {name: chosen[name] for name in names},
+        "settings": {name: chosen[name] for name in names}
+        | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
         "code": code_digest("engine", "methods", package, "models", "flow", "ops"),
         "versions": versions("torch", "diffusers", "transformers"),
     }

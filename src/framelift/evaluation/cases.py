@@ -14,7 +14,7 @@ from framelift.evaluation.settings import EvaluateSettings
 from framelift.video.sequence import SUFFIXES
 
 T = TypeVar("T")
-OUTPUT_NAME = re.compile(r"_(\d+(\.\d+)?x|\d+p)$")  # as `framelift upscale` names its outputs
+OUTPUT_NAME = re.compile(r"(_lr)?(_(\d+(\.\d+)?x|\d+p))?$")  # of `framelift degrade`, `upscale`
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,8 @@ def _labelled(words: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for word in words:
         label, equals, rest = str(word).partition("=")
+        if equals and not rest:
+            raise UsageError(f"--sr {word} names no folder.", "Write name=folder.")
         path = Path(rest) if equals and not word.exists() else word
         label = label if equals and path is not word else path.resolve().name
         if label in found:
@@ -179,10 +181,10 @@ def _clips(path: Path, alone: str | None = None) -> dict[str, Source]:
 
 
 def _match(name: str, clips: Mapping[str, Source], where: Path) -> Source:
-    """The clip of that name, or the output that `framelift upscale` makes of it."""
-    for other, source in clips.items():
-        if other == name or OUTPUT_NAME.sub("", other) == name:
-            return source
+    """The clip of that name, or what `framelift degrade` and `framelift upscale` make of it."""
+    for other in (name, *clips):
+        if other in clips and name in (other, OUTPUT_NAME.sub("", other)):
+            return clips[other]
     raise InputError(
         f"{where} holds no clip {name!r}; it holds {_few(clips)}.",
         "Clips are matched by name: rename them, or choose others with --clips.",

@@ -22,6 +22,7 @@ from framelift.metrics.base import Metric
 from framelift.metrics.registry import build_metrics
 from framelift.metrics.settings import MetricSettings
 from framelift.types import OnProgress, Progress
+from framelift.video.faults import make_folder
 
 
 def evaluate(
@@ -73,20 +74,18 @@ class _Evaluation:
         self.protocol = find_protocol(settings.protocol)
         self.candidates = list(candidates) or parse_methods(settings)
         self.cases, self.workshop = self._find_cases()
-        output.mkdir(parents=True, exist_ok=True)
-        self.cache = Cache(output / "cache")
         self.metrics = self._choose_metrics(metrics or self.protocol.metrics)
+        self.cache = Cache(output / "cache")
+        make_folder(output)
 
     def __call__(self) -> Results:
         ruler = Ruler(self.metrics, self.cache, self.on_progress, self.should_stop)
         measured: dict[str, Measured] = {}
-        for number, case in enumerate(self.cases, start=1):
-            about = f"[{number}/{len(self.cases)}] {case.name}"
-            done = self._finished(case, about)
+        for number, (about, case) in enumerate(self._finished(), start=1):
             self.on_progress(Progress("note", note=f"{about}: measuring"))
-            measured[case.name] = ruler(done)
+            measured[case.name] = ruler(case)
             if number <= self.settings.pictures:
-                self._show(done)
+                self._show(case)
         return self._report(measured)
 
     def _find_cases(self) -> tuple[list[Case], Workshop | None]:
@@ -105,13 +104,18 @@ class _Evaluation:
         )
         return dataset_cases(dataset, s, workshop.scale), workshop
 
-    def _finished(self, case: Case, about: str) -> Case:
-        """The case with low-resolution clip and results, made where they are not given."""
-        if self.workshop is None:
-            return case
-        case = self.workshop.degrade(case, about)
-        made = {c.label: self.workshop.upscale(case, c, about) for c in self.candidates}
-        return replace(case, sr=made)
+    def _finished(self) -> list[tuple[str, Case]]:
+        """The cases with low-resolution clips and results, made where they are not given."""
+        shop, count = self.workshop, len(self.cases)
+        cases = [(f"[{n}/{count}] {case.name}", case) for n, case in enumerate(self.cases, start=1)]
+        if shop is None:
+            return cases
+        cases = [(about, shop.degrade(case, about)) for about, case in cases]
+        made = {c.label: shop.upscale(cases, c) for c in self.candidates}
+        return [
+            (about, replace(case, sr={label: views[n] for label, views in made.items()}))
+            for n, (about, case) in enumerate(cases)
+        ]
 
     def _choose_metrics(self, usual: Sequence[str]) -> list[Metric]:
         """Those asked for; else of the usual ones those that can be computed here."""

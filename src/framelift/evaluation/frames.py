@@ -17,6 +17,7 @@ from framelift.engine.clip import to_rgb, to_tensor
 from framelift.errors import InputError
 from framelift.evaluation.cache import files_digest, key_of
 from framelift.files import atomic
+from framelift.video.faults import make_folder, writing
 
 NAME = "{:05d}.png"
 
@@ -88,13 +89,14 @@ def whole(source: Source, frames: int | None = None) -> View:
 def frame_folder(folder: Path) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function that writes float `[3, H, W]` in [0, 1] as the next PNG file of a folder,
     00001.png first. The folder appears when all are written, or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     numbers = count(1)
     with atomic(folder) as part:
-        part.mkdir()
+        make_folder(part)
 
         def put(frame: Tensor) -> None:
-            write_png(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
+            with writing(folder):
+                write_png(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
 
         yield put
 

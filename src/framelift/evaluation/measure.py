@@ -15,6 +15,7 @@ from framelift.metrics.measure import measure_clip
 from framelift.types import OnProgress, Progress
 
 Values = list[float | None]
+LIBRARIES = ("torch", "torchmetrics", "torchvision", "opencv-python-headless", "pyiqa")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Ruler:
                 "metric": metric.name,
                 "protocol": metric.protocol,
                 "code": code_digest("metrics", "flow", "ops"),
-                "versions": versions("torch", "torchmetrics", "torchvision", "pyiqa"),
+                "versions": versions(*LIBRARIES),
             }
 
         found = {

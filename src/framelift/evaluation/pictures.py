@@ -37,10 +37,10 @@ def show_details(path: Path, case: Case, at: tuple[int, int] | None = None) -> t
         names = {"LR": "nearest"} | ({} if "bicubic" in pictures else {"bicubic": "bicubic"})
         large = {n: to_rgb(enlarge(how, small, case.scale), deep=False) for n, how in names.items()}
         pictures = large | pictures
-    row = [_labelled(f"frame {index}", _marked(overview, y, x, side, side * ZOOM))]
+    row = [labelled(f"frame {index}", _marked(overview, y, x, side, side * ZOOM))]
     for label, picture in pictures.items():
-        row.append(_labelled(label, _zoom(picture[y : y + side, x : x + side], ZOOM)))
-    _write(path, _beside(row))
+        row.append(labelled(label, zoom(picture[y : y + side, x : x + side], ZOOM)))
+    write_picture(path, beside(row))
     return y + side // 2, x + side // 2
 
 
@@ -52,8 +52,8 @@ def show_profile(path: Path, case: Case, row: int) -> None:
         zoom = max(1, PROFILE_WIDTH // lines.shape[1])
         strip = np.repeat(lines, max(zoom, -(-PROFILE_HEIGHT // len(lines))), axis=0)
         strip = np.repeat(strip, zoom, axis=1)
-        strips.append(_labelled(f"{label}: row {row} over {len(lines)} frames", strip))
-    _write(path, _below(strips))
+        strips.append(labelled(f"{label}: row {row} over {len(lines)} frames", strip))
+    write_picture(path, below(strips))
 
 
 def most_detail(rgb: np.ndarray, side: int) -> tuple[int, int]:
@@ -75,7 +75,7 @@ def _inside(at: tuple[int, int], rgb: np.ndarray, side: int) -> tuple[int, int]:
     return min(at[0], rgb.shape[0] - side), min(at[1], rgb.shape[1] - side)
 
 
-def _zoom(rgb: np.ndarray, factor: int) -> np.ndarray:
+def zoom(rgb: np.ndarray, factor: int) -> np.ndarray:
     return np.repeat(np.repeat(rgb, factor, axis=0), factor, axis=1)
 
 
@@ -88,7 +88,7 @@ def _marked(rgb: np.ndarray, y: int, x: int, side: int, height: int) -> np.ndarr
     return cv2.rectangle(small.copy(), corners[0], corners[1], (230, 40, 40), 2)
 
 
-def _labelled(text: str, rgb: np.ndarray) -> np.ndarray:
+def labelled(text: str, rgb: np.ndarray) -> np.ndarray:
     """The picture below a bar with its name; letters that the font lacks become '?'."""
     bar = np.full((BAR, rgb.shape[1], 3), PAPER, np.uint8)
     plain = text.replace("×", "x").encode("ascii", "replace").decode()
@@ -98,17 +98,17 @@ def _labelled(text: str, rgb: np.ndarray) -> np.ndarray:
     return np.concatenate([bar, rgb])
 
 
-def _beside(panels: Sequence[np.ndarray]) -> np.ndarray:
+def beside(panels: Sequence[np.ndarray]) -> np.ndarray:
     gap = np.full((panels[0].shape[0], GAP, 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
-def _below(panels: Sequence[np.ndarray]) -> np.ndarray:
+def below(panels: Sequence[np.ndarray]) -> np.ndarray:
     gap = np.full((GAP, panels[0].shape[1], 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=0)
 
 
-def _write(path: Path, rgb: np.ndarray) -> None:
+def write_picture(path: Path, rgb: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
         write_png(part, rgb)

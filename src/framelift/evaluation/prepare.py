@@ -1,8 +1,9 @@
 """From ground truth to results on the disk: degrade, save, upscale as users do, read again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from framelift.evaluation.candidates import Candidate, slug
 from framelift.evaluation.cases import Case
 from framelift.evaluation.frames import View, frame_folder, whole
 from framelift.files import remove
+from framelift.methods.base import VSRPipeline
+from framelift.methods.load import load_pipeline
 from framelift.ops import resize
 from framelift.types import OnProgress, Progress
+
+Load = Callable[..., VSRPipeline]
 
 
 class Workshop:
@@ -65,6 +70,7 @@ class Workshop:
                 put = stack.enter_context(frame_folder(folder))
                 see = stack.enter_context(frame_folder(truth)) if changes_truth else _ignore
                 for frame in self._lr_frames(case, see):
+                    self._check_stop(case)
                     put(frame)
             self.made["degraded"] += 1
         if changes_truth:
@@ -103,18 +109,20 @@ class Workshop:
                 "Choose a recipe that keeps every frame.",
             )
 
-    def upscale(self, case: Case, candidate: Candidate, about: str) -> View:
-        """The result of a candidate on the low-resolution clip of a case."""
+    def upscale(self, cases: Sequence[tuple[str, Case]], candidate: Candidate) -> list[View]:
+        """The results of a candidate on the low-resolution clips of cases, each with a word about
+        it for the user; the pipeline is loaded once."""
+        load = lru_cache(maxsize=1)(load_pipeline)
+        return [self._upscale(case, candidate, about, load) for about, case in cases]
+
+    def _upscale(self, case: Case, candidate: Candidate, about: str, load: Load) -> View:
         assert case.lr is not None
         content = {"lr": case.lr.digest, "scale": case.scale, **candidate.identity}
         folder = self._folder / slug(case.name) / f"{candidate.slug}-{key_of(content)[:12]}"
         if not folder.is_dir():
-            if self._should_stop():
-                raise StoppedError(
-                    f"Stopped before {case.name}.", "Run the same command again to continue."
-                )
+            self._check_stop(case)
             self._note(f"{about}: {candidate.label}")
-            self._make(folder, case.lr, case.scale, candidate)
+            self._make(folder, case, candidate, load)
             self.made["upscaled"] += 1
         view = whole(open_source(folder))
         if case.gt is not None and view.size != case.gt.size:
@@ -125,15 +133,21 @@ class Workshop:
             )
         return view
 
-    def _make(self, folder: Path, lr: View, scale: int, candidate: Candidate) -> None:
+    def _make(self, folder: Path, case: Case, candidate: Candidate, load: Load) -> None:
+        assert case.lr is not None
         if candidate.upscale is None:
             with frame_folder(folder) as put:
-                for frame in lr.tensors():
-                    put(enlarge(candidate.name, frame, scale))
+                for frame in case.lr.tensors():
+                    self._check_stop(case)
+                    put(enlarge(candidate.name, frame, case.scale))
             return
-        source = Path(lr.source.paths[0]).parent
-        settings = replace(candidate.upscale, scale=float(scale))
-        run = {"on_progress": self._on_progress, "should_stop": self._should_stop}
+        source = Path(case.lr.source.paths[0]).parent
+        settings = replace(candidate.upscale, scale=float(case.scale))
+        run: dict[str, Any] = {
+            "on_progress": self._on_progress,
+            "should_stop": self._should_stop,
+            "load": load,
+        }
         try:
             upscale(source, folder, settings, **run)
         except UsageError:
@@ -141,6 +155,12 @@ class Workshop:
                 raise
             # An unfinished run of another machine or device, under the same key.
             upscale(source, folder, replace(settings, restart=True), **run)
+
+    def _check_stop(self, case: Case) -> None:
+        if self._should_stop():
+            raise StoppedError(
+                f"Stopped at {case.name}.", "Run the same command again to continue."
+            )
 
     def _note(self, text: str) -> None:
         self._on_progress(Progress("note", note=text))

@@ -36,6 +36,11 @@ class Results:
         """Mean over the clips of one method's values, each clip counting the same."""
         return average([clip[method][metric] for clip in self.values.values()])
 
+    def truth(self) -> dict[str, Numbers]:
+        """The means of the ground truth's own values under its name, if there are any."""
+        own = {m: average([clip.get(m) for clip in self.own.values()]) for m in self.metrics}
+        return {TRUTH: own} if any(v is not None for v in own.values()) else {}
+
     def rows(self) -> Iterator[tuple[str, str, Numbers]]:
         """Clip, method and values; the ground truth's own after the methods, the means last."""
         for clip, methods in self.values.items():
@@ -44,9 +49,8 @@ class Results:
                 yield clip, TRUTH, self.own[clip]
         for method in self.methods:
             yield MEAN, method, {metric: self.mean(method, metric) for metric in self.metrics}
-        own = {m: average([clip.get(m) for clip in self.own.values()]) for m in self.metrics}
-        if any(v is not None for v in own.values()):
-            yield MEAN, TRUTH, own
+        for name, own in self.truth().items():
+            yield MEAN, name, own
 
     def save(self, folder: Path) -> None:
         """Write results.json, results.csv and results.md."""
@@ -88,6 +92,7 @@ class Results:
 
     def show(self) -> None:
         """Print the table on standard output, the best method of each clip in bold."""
+        from rich.markup import escape
         from rich.table import Table
 
         few = len(self.values) <= SHOWN_CLIPS
@@ -104,7 +109,7 @@ class Results:
                 f"[bold]{cell}[/bold]" if best.get((clip, metric)) == method else cell
                 for metric, cell in zip(self.metrics, self._cells(values), strict=True)
             ]
-            table.add_row(clip if clip != before else "", method, *cells)
+            table.add_row(escape(clip) if clip != before else "", escape(method), *cells)
             before = clip
         wide_console().print(table)
 
@@ -144,7 +149,7 @@ def number(value: float | None, digits: int) -> str:
     """With as many decimals as papers print; – for nothing."""
     if value is None:
         return "–"
-    return f"{value:.{digits}f}" if math.isfinite(value) else "∞"
+    return f"{value:.{digits}f}".replace("inf", "∞")
 
 
 def wide_console() -> Any:

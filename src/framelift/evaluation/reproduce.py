@@ -15,6 +15,7 @@ from framelift.evaluation.reproduction import Block, Reproduction
 from framelift.evaluation.settings import EvaluateSettings, ReproduceSettings
 from framelift.metrics.registry import METRICS
 from framelift.types import OnProgress
+from framelift.video.faults import make_folder
 from framelift.weights.presets import load_preset
 
 STAND_IN = "folder"
@@ -51,7 +52,7 @@ def reproduce(
     request = Request(item, settings, roots, output, on_progress, should_stop)
     make = make_table if item.kind == "table" else _function(item)
     _check_data(request)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     made = make(request)
     made.save(output)
     return made
@@ -85,6 +86,7 @@ def make_table(request: Request) -> Reproduction:
             blocks.append(Block(data.name, f"{title}: not given"))
             continue
         ours = {c.label: {m: results.mean(c.label, m) for m in results.metrics} for c in candidates}
+        ours |= {name: dict(own) for name, own in results.truth().items()}
         blocks.append(Block(data.name, title, ours, tuple(results.record["facts"])))
         record[data.name] = {"values": results.values, **results.record}
         missing = [m for m in item.metrics if m not in results.metrics]

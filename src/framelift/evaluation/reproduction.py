@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framelift.evaluation.items import Item
-from framelift.evaluation.report import jsonable, markdown_table, number, wide_console
+from framelift.evaluation.items import Item, Row
+from framelift.evaluation.report import TRUTH, jsonable, markdown_table, number, wide_console
 from framelift.files import atomic, write_json
 from framelift.metrics.registry import METRICS
 
@@ -23,6 +23,7 @@ class Block:
     def cells(self, item: Item) -> tuple[list[str], list[list[str]]]:
         """Heads and rows: a published and an own column for a metric, and what fills either."""
         rows = [r for r in item.rows if self.dataset in r.published or r.title in self.ours]
+        rows += [Row(TRUTH)] if TRUTH in self.ours else []
         published = any(self.dataset in row.published for row in rows)
         heads, columns = ["method"], [[row.title for row in rows]]
         for metric in item.metrics:
@@ -76,11 +77,12 @@ class Reproduction:
 
     def show(self) -> None:
         """Print on standard output."""
+        from rich.markup import escape
         from rich.table import Table
 
         console = wide_console()
         for block in self.blocks:
-            table = Table(title=block.title, box=None, pad_edge=False, title_justify="left")
+            table = Table(title=escape(block.title), box=None, pad_edge=False, title_justify="left")
             heads, rows = block.cells(self.item)
             for head in heads:
                 table.add_column(
@@ -88,9 +90,9 @@ class Reproduction:
                 )
             for row in rows:
                 table.add_row(*row)
-            console.print(table, *block.facts, "", sep="\n")
+            console.print(table, *map(escape, block.facts), "", sep="\n")
         for line in [*map(str, self.files), *self.notes]:
-            console.print(line)
+            console.print(line, markup=False)
 
 
 def _as_printed(values: Sequence[float | None]) -> list[str]:

@@ -41,9 +41,11 @@ class EvaluateSettings:
     frames: int | None = None
     """Only the first so many frames of every clip."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute (default: the protocol's)."""
+    """Metrics to compute: psnr, ssim, lpips, dists, niqe, tlpips, tof, we, musiq, clipiqa,
+    clipiqa+, maniqa, liqe (default: the protocol's)."""
     protocol: str = "framelift"
-    """Conventions of a paper or code base, see docs/evaluation.md."""
+    """Conventions of a paper or code base: framelift, basicsr, basicsr-y, sateco, stablevsr, lai,
+    stcdit, vdm-vsr; see docs/evaluation.md."""
     options: tuple[str, ...] = ()
     """Deviations from the protocol as name=value, for example border=4 or flow=raft."""
     seed: int = 0

@@ -226,6 +226,8 @@ def open_dataset(name: str, root: Path, split: str | None = None, lr: str | None
     spec = find_spec(name)
     split = choose(f"split of {name}", split, tuple(spec.splits))
     found = find_clips(spec, Path(root), split, lr)
+    if not found.clips:
+        raise InputError(f"{root} holds no clip of {spec.title} ({split}).", "Download it again.")
     if found.problems:
         raise InputError(
             f"{root} is not {spec.title} ({split}): {found.problems[0]}",

@@ -83,7 +83,7 @@ def check_dataset(
         clips=len(found.clips),
         expected_clips=spec.expected_clips(split),
         frames=sum(lengths),
-        frames_per_clip=(min(lengths), max(lengths)),
+        frames_per_clip=(min(lengths, default=0), max(lengths, default=0)),
         sizes=_count(look.gt for look in looks),
         lr_sizes=_count(look.lr for look in looks),
         wrong=(*found.problems, *found.deviations, *(w for look in looks for w in look.wrong)),

@@ -6,12 +6,8 @@ from pathlib import Path
 
 from framelift.data.datasets.base import Clip, Size, choose, open_source
 from framelift.errors import InputError, UsageError
+from framelift.video.containers import VIDEO_SUFFIXES
 from framelift.video.sequence import SUFFIXES as IMAGES
-
-VIDEOS = (
-    *(".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m"),
-    *(".264", ".h264", ".265", ".hevc", ".gif"),
-)
 
 
 @dataclass(frozen=True)
@@ -133,7 +129,8 @@ def _recognise(spec: Spec, root: Path, split: str) -> tuple[Layout, tuple[str, .
     counts = [finds(*candidate, root) for candidate in candidates]
     if max(counts)[0]:
         return candidates[counts.index(max(counts))]
-    places = " or ".join(dict.fromkeys(str(layout) for layout, _ in candidates))
+    patterns = dict.fromkeys(str(layout) for layout, _ in candidates)
+    places = " or ".join(pattern for pattern in patterns if pattern != ".")
     below = (f for f in sorted(root.iterdir()) if f.is_dir())
     instead = next((f for f in below if any(finds(*c, f)[0] for c in candidates)), None)
     raise InputError(
@@ -147,7 +144,10 @@ def _read_list(root: Path, spec: Spec, split: str) -> tuple[str, ...] | None:
     lists = spec.splits[split].lists
     for file in lists:
         if (root / file).is_file():
-            lines = (root / file).read_text("utf-8").splitlines()
+            try:
+                lines = (root / file).read_text("utf-8").splitlines()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{root / file} is not a text.", "Copy it again.") from error
             return tuple(line.split()[0] for line in lines if line.strip())
     if lists:
         raise InputError(
@@ -177,7 +177,7 @@ def _list_clips(root: Path, pattern: str) -> dict[str, Path]:
             continue
         if path.is_dir() and (place := _place(folder / f"{path.name}{below}")):
             clips[path.name] = place
-        elif path.suffix.lower() in VIDEOS and not below:
+        elif path.suffix.lower() in VIDEO_SUFFIXES and not below:
             clips[path.name if path.stem in clips else path.stem] = path
     return clips
 
@@ -185,7 +185,8 @@ def _list_clips(root: Path, pattern: str) -> dict[str, Path]:
 def _place(path: Path) -> Path | None:
     if path.is_dir():
         return path if any(p.suffix.lower() in IMAGES for p in path.iterdir()) else None
-    return next((p for s in VIDEOS if (p := path.with_name(path.name + s)).is_file()), None)
+    videos = (path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)
+    return next((video for video in videos if video.is_file()), None)
 
 
 def _lr_kind(

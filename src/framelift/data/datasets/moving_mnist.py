@@ -108,7 +108,7 @@ def _read_test(root: Path) -> Found:
         )
     try:
         videos = np.load(path, mmap_mode="r")
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise InputError(f"{path} is not a NumPy file.", "Download it again.") from error
     if videos.ndim != 4 or videos.dtype != np.uint8:
         raise InputError(

@@ -36,7 +36,7 @@ class Blur:
     """Weights of iso, aniso, generalized_iso, generalized_aniso, plateau_iso, plateau_aniso and
     sinc."""
     sizes: tuple[int, ...] = (21,)
-    """Kernel sizes to choose from, odd."""
+    """Kernel sizes to choose from, odd and at most 255."""
     sigma: Range = (0.2, 3.0)
     """Standard deviation along each axis, in `sigma_unit`."""
     sigma_step: float = 0.0
@@ -65,8 +65,7 @@ class Blur:
         _check_weights(self, kernels=get_args(Kernel))
         _check_ranges(self, probability=(0, 1), sigma=(1e-3, 100), cutoff=(1e-3, math.pi))
         _check_ranges(self, beta_gaussian=(1e-3, 100), beta_plateau=(1e-3, 100), angle=None)
-        if not self.sizes or any(size < 1 or size % 2 == 0 for size in self.sizes):
-            raise ValueError(f"sizes is {self.sizes}, but kernel sizes are odd numbers")
+        _check_sizes("sizes", *self.sizes)
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,10 @@ class Unsharp:
     threshold: float = 10.0
     """Residual in 8-bit levels below which nothing changes."""
     size: int = 51
-    """Kernel size, odd; its σ follows OpenCV's rule."""
+    """Kernel size, odd and at most 255; its σ follows OpenCV's rule."""
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise ValueError(f"size is {self.size}, but kernel sizes are odd numbers")
+        _check_sizes("size", self.size)
 
 
 @dataclass(frozen=True)
@@ -260,16 +258,17 @@ def _check_weights(stage: object, **known: tuple[str, ...]) -> None:
             raise ValueError(f"{name} needs weights that are numbers above 0")
 
 
+def _check_sizes(name: str, *sizes: int) -> None:
+    if not sizes or any(size % 2 == 0 or not 1 <= size <= 255 for size in sizes):
+        shown = ", ".join(map(str, sizes))
+        raise ValueError(f"{name} is {shown}, but kernel sizes are odd numbers up to 255")
+
+
 def _check_ranges(stage: Any, **limits: tuple[float, float] | None) -> None:
     for name, limit in limits.items():
         value = getattr(stage, name)
         if value is None:
             continue
-        if isinstance(value, int | float) and type(stage).__dataclass_fields__[name].type in (
-            Range,
-            Range | None,
-        ):
-            raise ValueError(f"{name} is {value:g}, but needs two numbers, [low, high]")
         low, high = value if isinstance(value, tuple) else (value, value)
         if low > high:
             raise ValueError(f"{name} is ({low:g}, {high:g}), but the low end comes first")

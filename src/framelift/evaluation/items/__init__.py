@@ -87,12 +87,16 @@ def list_items() -> list[Item]:
 
 
 def load_item(name: str) -> Item:
-    """An item by its name, paper/item; underscores and hyphens are the same."""
-    plain = name.replace("-", "_")
+    """An item by its name, paper/item; hyphens and underscores do not matter."""
     known = {f"{p.parent.name}/{p.stem}": p for p in FOLDER.glob("*/*.toml")}
-    if plain not in known:
-        raise UsageError(f"There is no item {name!r}.", suggest(plain, known))
-    return _read(known[plain])
+    for found, path in known.items():
+        if _plain(found) == _plain(name):
+            return _read(path)
+    raise UsageError(f"There is no item {name!r}.", suggest(name, known))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def _read(path: Path) -> Item:

@@ -199,6 +199,7 @@ class StableVSRObjective:
                 motion = pipeline.motion(current.lr, self.sampling)
                 self.flow = motion.between(current.lr, neighbour.lr)
                 guidance = pipeline.texture_guidance(neighbour, current, self.flow, self.sampling)
+                guidance = pipeline.see(guidance, current.lr)
             residuals = pipeline.temporal_conditioning(
                 x, t, guidance, self.context, self.label, self.sampling, tcm
             )

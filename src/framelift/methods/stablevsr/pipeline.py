@@ -5,6 +5,7 @@ Temporally-Consistent Detail Synthesis using Diffusion Models", ECCV 2024. Equat
 algorithms are the paper's; docs/methods/stablevsr.md says what differs and why.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,13 @@ from framelift.methods.base import Noise, OnStep, Step
 from framelift.methods.latent_upscaler import LatentUpscaler
 from framelift.methods.stablevsr.motion import Motion, fit_flow
 from framelift.methods.stablevsr.settings import StableVSRSettings
-from framelift.methods.stablevsr.sweep import visits
+from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import without_noise_level
 from framelift.models.block_transform import BlockTransformCodec
 from framelift.ops.noise import PositionNoise
 from framelift.ops.warp import warp
+
+OnVisit = Callable[[Visit, "FrameState", Tensor | None], None]
 
 
 @dataclass
@@ -116,8 +119,12 @@ class StableVSRPipeline(LatentUpscaler):
         noise: Noise | None = None,
         mask: Tensor | None = None,
         on_step: OnStep | None = None,
+        on_visit: OnVisit | None = None,
     ) -> Tensor:
-        """Algorithm 1 on `[T, 3, h, w]` (see `VSRPipeline`); `visits` is its two loops."""
+        """Algorithm 1 on `[T, 3, h, w]` (see `VSRPipeline`); `visits` is its two loops.
+
+        `on_visit` sees every frame after each of its steps, with what guided it.
+        """
         settings = settings or StableVSRSettings()
         noise = noise or PositionNoise()
         context = self.encode_prompt(settings)
@@ -128,12 +135,13 @@ class StableVSRPipeline(LatentUpscaler):
             t, current = timesteps[visit.step], states[visit.frame]
             scaled = current.scheduler.scale_model_input(current.latents, t)
             x = torch.cat([scaled, current.condition], dim=1)
-            residuals = None
+            guidance = residuals = None
             if visit.neighbour is not None:
                 neighbour = states[visit.neighbour]
                 flow = motion.flow(visit.frame, visit.neighbour)
                 guidance = self.texture_guidance(neighbour, current, flow, settings)  # eq. 8
-                residuals = self.temporal_conditioning(x, t, guidance, context, label, settings)
+                seen = self.see(guidance, current.lr)
+                residuals = self.temporal_conditioning(x, t, seen, context, label, settings)
                 if neighbour.steps < total:
                     neighbour.picture = None  # it will not be needed again
             output = self.denoise(x, t, context, label, settings, residuals)
@@ -146,6 +154,8 @@ class StableVSRPipeline(LatentUpscaler):
                 output, t, current.latents, **extra
             ).prev_sample  # eq. 5
             current.steps += 1
+            if on_visit:
+                on_visit(visit, current, guidance)
             if on_step:
                 on_step(Step(visit.step, total, int(t), done / (len(states) * total)))
         pictures = [self.finish(state, settings) for state in states]
@@ -179,27 +189,32 @@ class StableVSRPipeline(LatentUpscaler):
     def texture_guidance(
         self, neighbour: FrameState, current: FrameState, flow: Tensor, settings: StableVSRSettings
     ) -> Tensor:
-        """H̃R^{i-1→i} = MC(ME(LR^{i-1}, LR^i), D(x̃₀^{i-1})) (eq. 7 and 8), as TCM sees it.
+        """H̃R^{i-1→i} = MC(ME(LR^{i-1}, LR^i), D(x̃₀^{i-1})) (eq. 7 and 8), in [-1, 1].
 
-        Also for batches: every tensor may hold several frames.
+        A module for latents gets MC of x̃₀ instead. Also for batches: every tensor may hold several
+        frames.
         """
         latents = neighbour.noisy if settings.guidance == "xt" else neighbour.estimate
         assert latents is not None
-        takes_latents = (
-            self.controlnet.config["conditioning_channels"] == self.codec.latent_channels
-        )
-        if settings.warp_space == "latent" or takes_latents:
-            moved = self._compensate(latents, flow, settings)
-            if takes_latents:
-                return moved
-            picture = self.decode_guidance(moved, current.lr, settings)
-        else:
-            if neighbour.picture is None:
-                neighbour.picture = self.decode_guidance(latents, neighbour.lr, settings)
-            picture = self._compensate(neighbour.picture, flow, settings)
-        return self.codec.guidance(picture, current.lr)
+        if settings.warp_space == "latent" or self.takes_latents:
+            moved = self.compensate(latents, flow, settings)
+            return (
+                moved if self.takes_latents else self.decode_guidance(moved, current.lr, settings)
+            )
+        if neighbour.picture is None:
+            neighbour.picture = self.decode_guidance(latents, neighbour.lr, settings)
+        return self.compensate(neighbour.picture, flow, settings)
 
-    def _compensate(self, x: Tensor, flow: Tensor, settings: StableVSRSettings) -> Tensor:
+    @property
+    def takes_latents(self) -> bool:
+        """Whether TCM was built for latents instead of pictures."""
+        return self.controlnet.config["conditioning_channels"] == self.codec.latent_channels
+
+    def see(self, guidance: Tensor, lr: Tensor) -> Tensor:
+        """The guidance as TCM sees it."""
+        return guidance if self.takes_latents else self.codec.guidance(guidance, lr)
+
+    def compensate(self, x: Tensor, flow: Tensor, settings: StableVSRSettings) -> Tensor:
         """MC, at the size of `x`."""
         if not settings.motion_compensation:
             return x

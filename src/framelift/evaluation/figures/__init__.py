@@ -1,0 +1,1 @@
+"""Figures of the papers, each a function of a request (see docs/evaluation.md)."""
