@@ -74,6 +74,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(args, value, where)
     if origin is dict and isinstance(value, Mapping):
         return dict(value)
+    if origin in (tuple, dict):
+        kind = "a list, as in [1, 2]" if origin is tuple else "a table, as in {name = 1}"
+        raise UsageError(f"{where} is {value!r}.", f"It must be {kind}.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):

@@ -98,6 +98,17 @@ def test_folder_of_images_both_ways(clip, capsys):
     assert left_over(clip.parent) == []
 
 
+def test_an_older_folder_of_images_is_replaced(clip, tmp_path):
+    older = tmp_path / "older"
+    assert run(clip, "-o", older, "-q") == Exit.OK
+    for number in range(13, 20):
+        (older / f"{number:05d}.png").write_bytes(b"left over")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert run(clip, "-o", older, "--overwrite", "-q") == Exit.OK
+    assert len(list(older.iterdir())) == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
 def test_masked_frames_keep_their_times(clip, tmp_path):
     recipe = tmp_path / "mask.toml"
     recipe.write_text('scale = 2\n[[stages]]\nop = "observe"\nkeep = [1, 3, 10]\n')

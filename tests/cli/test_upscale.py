@@ -210,6 +210,15 @@ def test_nothing_is_overwritten_unasked(tmp_path, run):
     assert probe(precious).width == 128
 
 
+def test_an_older_folder_of_images_is_replaced(tmp_path, run):
+    clip = make_video(tmp_path / "clip.mp4", size=SMALL, frames=2)
+    assert run(clip, "-o", tmp_path / "out")[0] == Exit.OK
+    (tmp_path / "out/00003.png").write_bytes(b"left over")
+    assert run(clip, "-o", tmp_path / "out", "--overwrite")[0] == Exit.OK
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00001.png", "00002.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "out", "out.json"]
+
+
 def test_an_unknown_preset_is_refused_before_work(tmp_path, run):
     clip = make_video(tmp_path / "clip.mp4", size=SMALL, frames=1)
     code, _, err = run(clip, "--preset", "image-ldn", preset=None)

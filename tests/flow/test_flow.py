@@ -10,6 +10,7 @@ from framelift.errors import InputError, UsageError
 from framelift.flow.base import pad_to
 from framelift.flow.load import build_flow
 from framelift.ops.warp import warp
+from framelift.weights.torchvision import torchvision_weights
 
 DIS = ["dis", "dis-fast", "dis-ultrafast"]
 
@@ -97,6 +98,12 @@ def test_raft_without_torchvision(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(UsageError, match=r"framelift\[eval\]"):
         build_flow("raft")
+
+
+def test_downloads_are_not_announced_on_standard_output(capsys):
+    with torchvision_weights("RAFT", "raft.pth", "use the flow dis"):
+        sys.stdout.write("Downloading\n")
+    assert capsys.readouterr() == ("", "Downloading\n")
 
 
 def test_raft_with_a_damaged_file(monkeypatch, tmp_path):

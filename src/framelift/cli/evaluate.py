@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from framelift.cli.show import Display, say, stop_signals
+from framelift.cli.show import Display, say, stop_signals, use_threads
 from framelift.errors import Exit
 from framelift.evaluation.settings import EvaluateSettings
 from framelift.files import to_json
@@ -31,6 +31,7 @@ def evaluate(
     """
     with Display("evaluate", quiet or json) as display, stop_signals() as stop:
         display.note("loading")
+        use_threads(settings.threads)
         from framelift.evaluation.evaluate import evaluate as run
 
         results = run(settings, output, on_progress=display, should_stop=lambda: bool(stop))

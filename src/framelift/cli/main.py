@@ -1,5 +1,6 @@
 """The `framelift` command. Nothing here imports torch before a command needs it."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from framelift.cli.reproduce import reproduce
 from framelift.cli.show import complain
 from framelift.cli.train import train
 from framelift.cli.upscale import upscale
-from framelift.errors import Exit, FrameliftError
+from framelift.errors import Exit, FrameliftError, InputError, NoRoomError
 
 repeated = tyro.conf.configure(tyro.conf.UseAppendAction)  # --options a --options b input.mp4
 COMMANDS = {
@@ -67,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("FRAMELIFT_DEBUG"):
             raise
+        if (limit := _limit(error)) is not None:
+            complain(limit)
+            sys.exit(limit.exit_code)
         summary = " ".join(str(error).split())[:300]
         sys.stderr.write(
             f"framelift: this is a bug: {type(error).__name__}: {summary}\n"
@@ -74,6 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         code = Exit.BUG
     sys.exit(int(code or 0))
+
+
+def _limit(error: Exception) -> FrameliftError | None:
+    """What the machine does not allow, wherever it happened: no bug of ours."""
+    text = str(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("allocate memory" in text or "out of memory" in text)  # torch's words
+    ):
+        return NoRoomError("Memory ran out.", "Close other programs, or work on smaller frames.")
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoomError(f"The disk is full: {text}.", "Free some space and run it again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+        return InputError(f"The system refuses: {text}.", "Choose another file or folder.")
+    return None
 
 
 if __name__ == "__main__":

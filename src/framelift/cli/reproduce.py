@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from framelift.cli.show import Display, say, stop_signals
+from framelift.cli.show import Display, say, stop_signals, use_threads
 from framelift.errors import Exit, UsageError
 from framelift.evaluation.items import Item, list_items, load_item
 from framelift.evaluation.settings import ReproduceSettings
@@ -26,7 +26,7 @@ def reproduce(
     """Make a table or figure of a paper again, published values beside ours.
 
     Args:
-        item: What to make, as in sateco/table_1.
+        item: What to make, as in sateco/table1.
         settings: Settings of the run.
         output: Folder of results (default: reproduced/ and the item's name).
         list: List what there is.
@@ -42,6 +42,7 @@ def reproduce(
     output = output or Path("reproduced") / chosen.name
     with Display(chosen.name, quiet or json) as display, stop_signals() as stop:
         display.note("loading")
+        use_threads(settings.threads)
         from framelift.evaluation.reproduce import reproduce as run
 
         made = run(chosen, settings, output, on_progress=display, should_stop=lambda: bool(stop))

@@ -27,6 +27,16 @@ def complain(error: FrameliftError, about: str = "") -> None:
         say(error.remedy)
 
 
+def use_threads(count: int | None) -> None:
+    """Let torch and OpenCV use so many CPU threads, if the user says how many."""
+    if count is not None:
+        import cv2
+        import torch
+
+        torch.set_num_threads(count)
+        cv2.setNumThreads(count)
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Collect the first SIGINT or SIGTERM for the engine; the second one stops at once."""
@@ -103,7 +113,8 @@ class Display:
     def _message(self, event: Progress) -> None:
         text = f"warning: {event.note}" if event.stage == "warning" else event.note
         if self._bar is not None:
-            self._bar.console.print(text, style="yellow" if event.stage == "warning" else "")
+            style = "yellow" if event.stage == "warning" else ""
+            self._bar.console.print(text, style=style, markup=False)
         elif not self._quiet or event.stage == "warning":
             say(text)
 
@@ -125,10 +136,10 @@ def _bar() -> Any:
     from rich.progress import Progress as Bar
 
     return Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", markup=False),
         console=Console(stderr=True),
     )
 

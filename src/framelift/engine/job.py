@@ -10,15 +10,13 @@ from framelift.engine.settings import UpscaleSettings
 from framelift.errors import InputError, UsageError
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video import encoders
+from framelift.video.containers import VIDEO_SUFFIXES
 from framelift.video.containers import check_output as check_container
 from framelift.weights.presets import load_preset
 
 HOLDS_ALL = ".mkv"
-VIDEO_SUFFIXES = {
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
-    *(".wmv", ".flv", ".3gp", ".ogv", ".264", ".h264", ".265", ".hevc", ".mxf", ".y4m", ".gif"),
-}
 KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv"}
+LONGEST_NAME = 240  # bytes; file systems allow 255, and names beside the output are longer
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,12 @@ def default_output(source: Path, info: VideoInfo, settings: UpscaleSettings) -> 
 
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
-    """Refuse output == input, an existing output, a missing or read-only folder."""
+    """Refuse output == input, an existing output, a long name, a missing or read-only folder."""
+    if len(os.fsencode(output.name)) > LONGEST_NAME:
+        raise UsageError(
+            f"The name of the output, {output.name[:20]}…, is too long.",
+            f"Choose one of at most {LONGEST_NAME} bytes with --output.",
+        )
     if output.exists() and source.exists() and source.samefile(output):
         raise UsageError(
             f"The output {output} is the input itself.", "Choose another name with --output."

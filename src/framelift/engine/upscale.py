@@ -57,11 +57,13 @@ def upscale(
     *,
     on_progress: OnProgress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    load: Callable[..., VSRPipeline] = load_pipeline,
 ) -> Result:
     """Upscale a video, an image sequence or a part of one.
 
     `should_stop` is asked after every window; a stop raises StoppedError, and the same call later
-    continues. Raises the errors of `framelift.errors`; the output appears whole or not at all.
+    continues. `load` stands for `load_pipeline` where a caller keeps pipelines between clips.
+    Raises the errors of `framelift.errors`; the output appears whole or not at all.
     """
     settings = settings or UpscaleSettings()
     watch = Stopwatch()
@@ -73,7 +75,7 @@ def upscale(
             job.output.absolute().parent, facts.frames, job.height * job.width, job.encode
         )
         with watch.part("load"):
-            pipeline, plan = _prepare(job, facts, settings, journal)
+            pipeline, plan = _prepare(job, facts, settings, journal, load)
         journal.open(plan.identity, settings.restart)
         run = Run(reader, job, facts, pipeline, plan, journal, watch, on_progress, should_stop)
         with _threads(plan.threads):
@@ -105,12 +107,16 @@ def _survey(
 
 
 def _prepare(
-    job: Job, facts: Survey, settings: UpscaleSettings, journal: Journal
+    job: Job,
+    facts: Survey,
+    settings: UpscaleSettings,
+    journal: Journal,
+    load: Callable[..., VSRPipeline],
 ) -> tuple[VSRPipeline, Plan]:
     """Load the pipeline and resolve everything that settings leave open."""
     device = budget.choose_device(settings.device)
     dtype = budget.choose_dtype(settings.dtype, device)
-    loaded = load_pipeline(
+    loaded = load(
         settings.preset or settings.method,
         device=device,
         dtype=dtype,

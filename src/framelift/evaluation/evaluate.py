@@ -220,7 +220,8 @@ class _Evaluation:
         cut = f"centre crops of {s.crop}²" if s.crop else "whole frames"
         count = f"first {s.frames} frames" if s.frames else "all frames"
         facts = [f"Data: {data}, {len(self.cases)} clips, {cut}, {count}, {self._source()}."]
-        facts.append(f"Protocol {self.protocol.name}: {self.protocol.title}")
+        changed = f" Changed: {', '.join(s.options)}." if s.options else ""
+        facts.append(f"Protocol {self.protocol.name}: {self.protocol.title}{changed}")
         facts += [
             f"{m.name}: " + ", ".join(f"{k} {v}" for k, v in m.protocol.items())
             for m in self.metrics

@@ -88,7 +88,7 @@ class WarpingError:
                 return flow, torch.ones_like(flow[:, :1])
             return flow, visible(flow, resize_flow(back(source), size)).float()
 
-        return source.derive("guide", compute)
+        return source.derive(("guide", size), compute)
 
 
 class TOF:

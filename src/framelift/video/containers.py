@@ -1,4 +1,4 @@
-"""Which output containers framelift writes, and what each of them can hold."""
+"""Names of video files, which containers framelift writes, and what each of them can hold."""
 
 import io
 from pathlib import Path
@@ -14,6 +14,11 @@ from framelift.types import Codec
 
 AnyStream = TypeVar("AnyStream", bound=Stream)
 
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
+    *(".wmv", ".flv", ".3gp", ".ogv", ".264", ".h264", ".265", ".hevc", ".mxf", ".y4m", ".gif"),
+)
+"""Endings of the videos that are looked for in folders."""
 _FORMATS = {
     ".mp4": "mp4",
     ".m4v": "mp4",

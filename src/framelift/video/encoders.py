@@ -76,7 +76,7 @@ def plan(
     warnings: list[str] = []
     pixel_format = encode.pixel_format or _pixel_format(encode, info.bit_depth, warnings)
     name = _ENCODERS[encode.codec]
-    if encode.codec == "h264" and color.is_rgb(pixel_format):
+    if encode.codec == "h264" and pixel_format in _formats("libx264rgb"):
         name = "libx264rgb"
     allowed = _formats(name)
     if pixel_format not in allowed:

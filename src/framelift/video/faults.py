@@ -33,6 +33,16 @@ def writing(path: Path) -> Iterator[None]:
         raise _cannot_write(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {path} cannot be made: {reason(error)}.", "Choose another --output."
+        ) from error
+
+
 def _no_room(path: Path) -> NoRoomError:
     folder = path.absolute().parent
     free = free_bytes(folder) // 2**20

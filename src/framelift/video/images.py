@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from framelift.errors import FrameliftError
-from framelift.files import part_path, publish, sync
+from framelift.files import part_path, publish, remove, sync
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video.color import FromRGB, resolve
 from framelift.video.faults import writing
@@ -79,9 +79,10 @@ class ImageWriter:
 
 
 def assemble_images(segments: Sequence[Segment], output: Path) -> list[str]:
-    """Gather the images of all segments, renumbered from 1, in the new folder `output`.
+    """Gather the images of all segments, renumbered from 1, in the folder `output`.
 
-    The folder appears whole or not at all, and the segments stay as they are.
+    The folder appears whole or not at all; what was there under its name goes only when it is
+    there. The segments stay as they are.
     """
     part = part_path(output)
     number = 0
@@ -96,10 +97,24 @@ def assemble_images(segments: Sequence[Segment], output: Path) -> list[str]:
         if len(list(part.iterdir())) != sum(len(segment.pts) for segment in segments):
             raise FrameliftError(f"Images are missing from {part}.", "Please report this.")
         with writing(output):
-            publish(part, output)
+            _replace(part, output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return []
+
+
+def _replace(part: Path, output: Path) -> None:
+    if not output.exists():
+        publish(part, output)
+        return
+    old = part_path(output)
+    output.replace(old)
+    try:
+        publish(part, output)
+    except BaseException:
+        old.replace(output)
+        raise
+    remove(old)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,7 +1,8 @@
 """Weights that torchvision fetches itself: errors that say what is missing."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pickle import UnpicklingError
 
 from framelift.errors import InputError, UsageError
@@ -16,7 +17,8 @@ def torchvision_weights(what: str, file: str, otherwise: str) -> Iterator[None]:
     `otherwise` ends the advice: what can be used instead.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # where torch.hub says what it downloads
+            yield
     except ImportError as error:
         raise UsageError(
             f"{what} needs torchvision and torchmetrics, which are not installed.",

@@ -57,8 +57,6 @@ def degrade_file(
         segment = _write(reader, degradation, open_writer, on_progress)
         on_progress(Progress("finish", len(segment.pts), len(segment.pts)))
         if as_images:
-            with writing(output):
-                remove(output)
             lost = assemble_images([segment], output)
         else:
             lost = finish([segment], output, source=source, info=info, encode=encode)
