@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from framelift.ops.tiles import blend_tiles, plan_tiles
-from framelift.ops.windows import CrossFade, Window, fade_in, sliding_windows
+from framelift.ops.windows import CrossFade, Window, even_windows, fade_in, sliding_windows
+
+planners = st.sampled_from([sliding_windows, even_windows])
 
 
 @st.composite
@@ -46,10 +48,10 @@ def faded(windows: list[Window], outputs: list[Tensor]) -> Tensor:
     return torch.cat(finished)
 
 
-@given(plans())
-def test_windows_cover_the_clip_in_order(plan):
+@given(plans(), planners)
+def test_windows_cover_the_clip_in_order(plan, planner):
     frames, length, overlap, cuts = plan
-    windows = sliding_windows(frames, length, overlap, cuts)
+    windows = planner(frames, length, overlap, cuts)
     done = 0
     for window in windows:
         assert window.start == done - window.overlap
@@ -59,10 +61,10 @@ def test_windows_cover_the_clip_in_order(plan):
     assert done == frames
 
 
-@given(plans())
-def test_no_window_crosses_a_cut(plan):
+@given(plans(), planners)
+def test_no_window_crosses_a_cut(plan, planner):
     frames, length, overlap, cuts = plan
-    for window in sliding_windows(frames, length, overlap, cuts):
+    for window in planner(frames, length, overlap, cuts):
         assert not any(window.start < cut < window.stop for cut in cuts)
 
 
@@ -78,9 +80,21 @@ def test_windows_overlap_within_a_shot_and_stay_full(plan):
 
 
 @given(plans())
-def test_weights_sum_to_one(plan):
+def test_even_windows_are_few_and_equal(plan):
+    frames, _, overlap, cuts = plan
+    windows = even_windows(*plan)
+    for first, last in pairwise([0, *cuts, frames]):
+        own = [w for w in windows if first <= w.start < last]
+        assert len(own) <= len([w for w in sliding_windows(*plan) if first <= w.start < last])
+        lengths = [w.length for w in own]
+        assert not lengths or max(lengths) - min(lengths) <= 1
+        assert all(w.overlap == (0 if w.start == first else overlap) for w in own)
+
+
+@given(plans(), planners)
+def test_weights_sum_to_one(plan, planner):
     """Where one window's output is 1 and all others' is 0, the stream is that window's weight."""
-    windows = sliding_windows(*plan)
+    windows = planner(*plan)
     total = torch.zeros(plan[0])
     for i, own in enumerate(windows):
         outputs = [torch.full((w.length, 1, 1, 1), float(i == j)) for j, w in enumerate(windows)]
@@ -92,10 +106,10 @@ def test_weights_sum_to_one(plan):
     assert torch.allclose(total, torch.ones(plan[0]), atol=1e-6, rtol=0)
 
 
-@given(plans().filter(lambda plan: plan[0]), st.booleans())
-def test_identity_returns_the_clip(plan, half):
+@given(plans().filter(lambda plan: plan[0]), planners, st.booleans())
+def test_identity_returns_the_clip(plan, planner, half):
     clip = torch.rand(plan[0], 3, 2, 2).to(torch.bfloat16 if half else torch.float32)
-    windows = sliding_windows(*plan)
+    windows = planner(*plan)
     stream = faded(windows, [clip[w.start : w.stop] for w in windows])
     assert stream.dtype == torch.float32
     assert torch.equal(stream, clip.float())
@@ -142,11 +156,14 @@ def test_frames_are_never_lost_silently(tail, overlap, keep):
 
 @pytest.mark.parametrize(("length", "overlap"), [(4, 4), (4, -1), (0, 0)])
 def test_impossible_overlap(length, overlap):
-    with pytest.raises(ValueError, match="overlap"):
-        sliding_windows(9, length, overlap)
+    for planner in (sliding_windows, even_windows):
+        with pytest.raises(ValueError, match="overlap"):
+            planner(9, length, overlap)
 
 
 @pytest.mark.parametrize("cuts", [(12,), (5, 3), (-1,)])
 def test_impossible_cuts(cuts):
     with pytest.raises(ValueError, match="cuts"):
         sliding_windows(9, 4, 1, cuts)
+    with pytest.raises(ValueError, match="cuts"):
+        even_windows(9, 4, 1, cuts)

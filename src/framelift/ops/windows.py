@@ -29,13 +29,8 @@ def sliding_windows(
     overlap may be larger; without overlap it is left short. `cuts` are the first frames of all
     shots but the first, in order.
     """
-    if not 0 <= overlap < length:
-        raise ValueError(f"overlap must be at least 0 and below the window: {overlap}, {length}")
-    borders = [0, *cuts, frames]
-    if borders != sorted(borders):
-        raise ValueError(f"cuts must be in order and within the clip: {cuts}, {frames} frames")
     windows: list[Window] = []
-    for first, last in pairwise(borders):
+    for first, last in pairwise(_borders(frames, length, overlap, cuts)):
         start, done = first, first
         while done < last:
             stop = min(start + length, last)
@@ -43,6 +38,38 @@ def sliding_windows(
             windows.append(Window(start, stop, done - start))
             done, start = stop, stop - overlap
     return windows
+
+
+def even_windows(
+    frames: int, length: int, overlap: int, cuts: tuple[int, ...] = ()
+) -> list[Window]:
+    """The fewest windows of at most `length` frames that cover every shot and share `overlap`.
+
+    The windows of a shot differ by one frame at most, so that none is short and nothing is
+    computed twice beyond the overlap. `cuts` as in `sliding_windows`.
+    """
+    windows = []
+    for first, last in pairwise(_borders(frames, length, overlap, cuts)):
+        new = last - first - overlap  # frames that are some window's own, were the first's shared
+        count = max(1, -(-new // (length - overlap)))
+        starts = [first + new * i // count for i in range(count)]
+        stops = [*(start + overlap for start in starts[1:]), last]
+        windows += [
+            Window(start, stop, overlap if i else 0)
+            for i, (start, stop) in enumerate(zip(starts, stops, strict=True))
+            if stop > start
+        ]
+    return windows
+
+
+def _borders(frames: int, length: int, overlap: int, cuts: tuple[int, ...]) -> list[int]:
+    """Where shots begin, and the end; refuses settings that make no sense."""
+    if not 0 <= overlap < length:
+        raise ValueError(f"overlap must be at least 0 and below the window: {overlap}, {length}")
+    borders = [0, *cuts, frames]
+    if borders != sorted(borders):
+        raise ValueError(f"cuts must be in order and within the clip: {cuts}, {frames} frames")
+    return borders
 
 
 def fade_in(overlap: int) -> Tensor:

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from framelift.errors import UsageError
 from framelift.flow.base import FlowEstimator
 from framelift.flow.load import build_flow
-from framelift.methods.base import Noise, OnStep, Step
+from framelift.methods.base import ClipInfo, Noise, OnStep, Step
 from framelift.methods.latent_upscaler import LatentUpscaler
 from framelift.methods.stablevsr.motion import Motion, fit_flow
 from framelift.methods.stablevsr.settings import StableVSRSettings
@@ -33,6 +33,7 @@ from framelift.methods.stablevsr.tcm import without_noise_level
 from framelift.models.block_transform import BlockTransformCodec
 from framelift.ops.noise import PositionNoise
 from framelift.ops.warp import warp
+from framelift.ops.windows import Window, even_windows
 
 OnVisit = Callable[[Visit, "FrameState", Tensor | None], None]
 
@@ -63,7 +64,7 @@ class StableVSRPipeline(LatentUpscaler):
         *LatentUpscaler._optional_components,
         "guidance_decoder",
     ]
-    default_window = 16
+    default_window = 24
     default_overlap = 2
 
     def __init__(
@@ -109,6 +110,10 @@ class StableVSRPipeline(LatentUpscaler):
             without_noise_level(unet)
             without_noise_level(controlnet)
         self._estimators: dict[str, FlowEstimator] = {}
+
+    def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
+        """Windows of nearly equal length: a sweep over few frames has little to pass on."""
+        return even_windows(info.frames, window, overlap, info.cuts)
 
     @torch.no_grad()
     def __call__(
