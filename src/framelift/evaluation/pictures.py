@@ -91,7 +91,9 @@ def _marked(rgb: np.ndarray, y: int, x: int, side: int, height: int) -> np.ndarr
 def labelled(text: str, rgb: np.ndarray) -> np.ndarray:
     """The picture below a bar with its name; letters that the font lacks become '?'."""
     bar = np.full((BAR, rgb.shape[1], 3), PAPER, np.uint8)
-    plain = text.replace("×", "x").encode("ascii", "replace").decode()
+    for letter, plain in (("×", "x"), ("⁻", "^-"), ("³", "3"), ("¹", "1")):
+        text = text.replace(letter, plain)
+    plain = text.encode("ascii", "replace").decode()
     (width, _), _ = cv2.getTextSize(plain, FONT, 0.45, 1)
     size = min(0.45, 0.45 * (rgb.shape[1] - 4) / max(1, width))
     cv2.putText(bar, plain, (2, BAR - 8), FONT, size, INK, 1, cv2.LINE_AA)
