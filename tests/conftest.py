@@ -49,6 +49,25 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_stablevsr(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny StableVSR whose module is not the identity."""
+    import torch
+
+    from framelift.methods.load import load_pipeline
+    from framelift.methods.stablevsr.objective import build_pipeline
+    from framelift.methods.stablevsr.tcm import zero_convolutions
+
+    torch.manual_seed(1)
+    upscaler = load_pipeline(tiny_pipeline)
+    pipeline = build_pipeline(upscaler, {"tcm": {"stem": [4, 8, 8], "warm_stem": True}})
+    for parameter in zero_convolutions(pipeline.controlnet):
+        torch.nn.init.normal_(parameter, std=0.05)
+    folder = tmp_path_factory.mktemp("weights") / "tiny-stablevsr"
+    pipeline.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A maker of videos that makes each name once: `clips("a.mp4", frames=24)`."""
     folder = tmp_path_factory.mktemp("clips")

@@ -54,9 +54,12 @@ def finish(words: list[str]) -> str:
     return err
 
 
-@pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_kill_9_and_the_same_command_again(tmp_path, words, codec):
-    words = [*words, "--codec", codec]
+@pytest.mark.parametrize(
+    ("weights", "codec"),
+    [("tiny_pipeline", "ffv1"), ("tiny_pipeline", "h264"), ("tiny_stablevsr", "ffv1")],
+)
+def test_kill_9_and_the_same_command_again(tmp_path, words, weights, codec, request):
+    words = [*words, "--preset", str(request.getfixturevalue(weights)), "--codec", codec]
     unbroken, broken = tmp_path / "unbroken.mkv", tmp_path / "broken.mkv"
     finish([*words, "-o", str(unbroken)])
     process = start([*words, "-o", str(broken)])
