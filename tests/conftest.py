@@ -1,7 +1,7 @@
 """What every test may use: a tiny pipeline with random weights, in hub format."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +30,17 @@ TINY_SCHEDULER = {
     "timestep_spacing": "trailing",
     "final_sigmas_type": "zero",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only wait for each other on networks this small."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,6 @@ from framelift.ops.resize import downscale
 RANDOM = ("realworld", "realesrgan", "shake", "vdm_vsr")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def clip(frames=3, height=66, width=83):
     """Waves that move over a noisy background."""
     generator = torch.Generator().manual_seed(0)

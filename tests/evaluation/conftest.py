@@ -1,23 +1,14 @@
 """Small clips, and evaluations of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from evaluation.clips import write_clip
 
 from framelift.evaluation.evaluate import evaluate
 from framelift.evaluation.report import Results
 from framelift.evaluation.settings import EvaluateSettings
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Frames of a real clip, and the weights of RAFT where they are."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -30,11 +29,3 @@ def raft_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     if not (SHARED / "hub/checkpoints" / name).exists():
         pytest.skip(f"{name} is not on this machine")
     monkeypatch.setenv("TORCH_HOME", str(SHARED))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -8,15 +8,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Threads only wait for each other on networks this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> CLIPTokenizer:
     """Single letters, alone and at a word's end, and CLIP's two special tokens."""

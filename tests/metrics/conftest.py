@@ -1,6 +1,6 @@
 """A real picture that every machine decodes to the same bits, and weights where they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -58,14 +58,6 @@ def trunks(monkeypatch: pytest.MonkeyPatch) -> None:
     if not all((SHARED / "hub/checkpoints" / name).exists() for name in TRUNKS):
         pytest.skip("the ImageNet trunks of LPIPS and DISTS are not on this machine")
     monkeypatch.setenv("TORCH_HOME", str(SHARED))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

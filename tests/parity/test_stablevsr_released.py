@@ -23,14 +23,6 @@ WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 SIZE = (32, 40)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def raft() -> RAFTFlow:
     pytest.importorskip("torchvision")

@@ -8,7 +8,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 
 from framelift.configure import from_mapping
 from framelift.training.settings import TrainSettings
@@ -71,15 +70,6 @@ def write_clip(path: Path, seed: int, frames: int = 6, height: int = 64, width: 
             rgb = picture.clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Threads only wait for each other on networks this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
