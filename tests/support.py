@@ -7,14 +7,30 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video import color, probe
 from framelift.video.write import Segment, SegmentWriter
 
 SIZE = (48, 64)  # H, W
+WEIGHTS = Path(__file__).parents[1] / "../shared/weights"
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
 HDR = f"hdr10=1:master-display={MASTERING}:max-cll=1000,400:log-level=none"
+
+
+def find_weights(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let torchvision find these files: where TORCH_HOME says, or in ../shared/weights; or skip."""
+    import torch
+
+    for home in (Path(torch.hub.get_dir()).parent, WEIGHTS):
+        if all((home / "hub/checkpoints" / name).exists() for name in names):
+            monkeypatch.setenv("TORCH_HOME", str(home))
+            return
+    pytest.skip(
+        f"runs where {', '.join(names)} lie in $TORCH_HOME/hub/checkpoints or below "
+        "../shared/weights: tests download nothing"
+    )
 
 
 def patches(index: int, size: tuple[int, int] = SIZE, depth: int = 8) -> np.ndarray:

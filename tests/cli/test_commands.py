@@ -63,12 +63,16 @@ def test_limits_of_the_machine_are_no_bugs(error, code):
     assert _limit(ValueError("no space")) is None
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="runs on Linux, whose /dev/full is always full"
+)
 def test_a_full_disk_behind_standard_output():
     words = [sys.executable, "-m", "framelift", "data", "list"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
     assert "bug" not in done.stderr
+    assert "The disk is full" in done.stderr
+    assert done.returncode == Exit.NO_ROOM
 
 
 def test_help_names_every_metric_and_protocol(run):

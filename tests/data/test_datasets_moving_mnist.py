@@ -14,7 +14,10 @@ from framelift.data.datasets.moving_mnist import read_idx_images, trajectory
 from framelift.errors import InputError, UsageError
 
 MNIST = Path(__file__).parents[2] / ".." / "shared" / "data" / "mnist"
-real = pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST in ../shared/data/mnist")
+real = pytest.mark.skipif(
+    not MNIST.is_dir(),
+    reason="runs where MNIST lies in ../shared/data/mnist: it is not part of this repository",
+)
 
 
 def idx(images):

@@ -70,7 +70,10 @@ def test_a_generated_clip(run, data, protocol):
     assert results.mean("bicubic", "psnr") == pytest.approx(mean)
 
 
-@pytest.mark.skipif(not VAL.is_dir(), reason="needs the DAVIS clips, ../shared/data/val")
+@pytest.mark.skipif(
+    not VAL.is_dir(),
+    reason="runs where DAVIS clips lie in ../shared/data/val: their licence forbids shipping them",
+)
 def test_a_real_clip(run):
     results = run(root=VAL, clips=("libby",), frames=2, crop=256)
     frames = [f[112:368, 296:552] for f in read_clip(VAL / "libby", 2)]  # offsets 28 × 4, 74 × 4

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from support import find_weights
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT / "../shared/weights"
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +23,4 @@ def frame() -> torch.Tensor:
 def raft_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Point torchvision to the weights of raft-things, or skip."""
     pytest.importorskip("torchvision")
-    name = "raft_large_C_T_V1-22a6c225.pth"
-    if (Path(torch.hub.get_dir()) / "checkpoints" / name).exists():
-        return
-    if not (SHARED / "hub/checkpoints" / name).exists():
-        pytest.skip(f"{name} is not on this machine")
-    monkeypatch.setenv("TORCH_HOME", str(SHARED))
+    find_weights(monkeypatch, "raft_large_C_T_V1-22a6c225.pth")

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from support import find_weights
 from torch import Tensor
 
 from framelift.metrics.base import Metric
@@ -16,7 +17,6 @@ from framelift.metrics.registry import build_metrics
 from framelift.metrics.settings import MetricSettings
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT / "../shared/weights"
 TRUNKS = ("alexnet-owt-7be5be79.pth", "vgg16-397923af.pth")
 
 
@@ -53,11 +53,7 @@ def trunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Point torchvision to the trunks of LPIPS and DISTS, or skip."""
     pytest.importorskip("torchvision")
     pytest.importorskip("torchmetrics")
-    if all((Path(torch.hub.get_dir()) / "checkpoints" / name).exists() for name in TRUNKS):
-        return
-    if not all((SHARED / "hub/checkpoints" / name).exists() for name in TRUNKS):
-        pytest.skip("the ImageNet trunks of LPIPS and DISTS are not on this machine")
-    monkeypatch.setenv("TORCH_HOME", str(SHARED))
+    find_weights(monkeypatch, *TRUNKS)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from framelift.metrics.measure import measure_clip
 from framelift.metrics.registry import build_metrics
 from framelift.metrics.settings import MetricSettings
 
+AUTHORS = "runs where the authors' own packages are installed: pip install lpips dists-pytorch"
+
 
 def as_batch(rgb):
     return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
@@ -31,7 +33,7 @@ def test_numbers_of_the_authors_packages(score, pair, name, net, wanted):
 @pytest.mark.usefixtures("trunks")
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_lpips_is_that_of_the_authors_package(score, pair, net):
-    lpips = pytest.importorskip("lpips")
+    lpips = pytest.importorskip("lpips", reason=AUTHORS)
     sr, gt = (as_batch(p) for p in pair)
     wanted = float(lpips.LPIPS(net=net, verbose=False)(sr, gt, normalize=True))
     assert score("lpips", *pair, lpips=net) == pytest.approx(wanted, abs=1e-6)
@@ -39,7 +41,7 @@ def test_lpips_is_that_of_the_authors_package(score, pair, net):
 
 @pytest.mark.usefixtures("trunks")
 def test_dists_is_that_of_the_authors_package(score, pair):
-    package = pytest.importorskip("DISTS_pytorch")
+    package = pytest.importorskip("DISTS_pytorch", reason=AUTHORS)
     sr, gt = (as_batch(p) for p in pair)
     assert score("dists", *pair) == pytest.approx(float(package.DISTS()(sr, gt)), abs=1e-6)
 

@@ -5,12 +5,11 @@ sampling with reversed lists, flow by RAFT on frames enlarged by torch's bicubic
 off by half a pixel, the clean LR frame and no noise-level label.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from support import find_weights
 from torch import Tensor
 
 from framelift.flow.raft import RAFTFlow
@@ -19,17 +18,14 @@ from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.tcm import build_tcm, zero_convolutions
 from framelift.ops.noise import PositionNoise
 
-WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 SIZE = (32, 40)
 
 
 @pytest.fixture(scope="module")
 def raft() -> RAFTFlow:
     pytest.importorskip("torchvision")
-    if not list(WEIGHTS.rglob("raft_large_C_T_V1-*.pth")):
-        pytest.skip(f"RAFT's weights are not in {WEIGHTS}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_HOME", str(WEIGHTS))
+        find_weights(patch, "raft_large_C_T_V1-22a6c225.pth")
         return RAFTFlow("raft-things", iterations=3)
 
 
