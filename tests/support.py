@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -30,6 +31,20 @@ def find_weights(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     pytest.skip(
         f"runs where {', '.join(names)} lie in $TORCH_HOME/hub/checkpoints or below "
         "../shared/weights: tests download nothing"
+    )
+
+
+def small_vae() -> Any:
+    """The published ×4 upscaler's autoencoder, shrunk, with random weights."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=8,
+        scaling_factor=0.08333,
     )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from support import small_vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02}
@@ -35,14 +36,7 @@ def components(tokenizer) -> dict:
         layers_per_block=1,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=8,
-        scaling_factor=0.08333,
-    )
+    vae = small_vae()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=24,

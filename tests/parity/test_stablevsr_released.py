@@ -8,8 +8,8 @@ off by half a pixel, the clean LR frame and no noise-level label.
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from support import find_weights
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from support import find_weights, small_vae
 from torch import Tensor
 
 from framelift.flow.raft import RAFTFlow
@@ -42,14 +42,7 @@ def parts() -> dict:
         layers_per_block=1,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=8,
-        scaling_factor=0.08333,
-    )
+    vae = small_vae()
     tcm = build_tcm(unet, stem=(8, 16, 16), warm_stem=True)
     for parameter in zero_convolutions(tcm):
         torch.nn.init.normal_(parameter, std=1.0)
