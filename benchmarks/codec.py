@@ -47,7 +47,7 @@ def main() -> None:
     for x, lr in zip(frames, lrs, strict=True):
         hr, small = x * 2 - 1, lr * 2 - 1
         exponent, floor = codec.config["gain_exponent"], codec.config["gain_floor"]
-        gain = codec._gain(small)
+        gain = codec.gain(small)
         contrast.append((gain ** (2 / exponent) - floor**2).clamp(min=0).sqrt().flatten() / 2)
         luma = codec._coefficients(hr, small)[:, :16] / 2
         size.append(luma.square().mean(dim=1).flatten())

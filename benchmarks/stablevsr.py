@@ -1,11 +1,16 @@
 """What StableVSR's time goes to, by part, and what its order of work saves.
 
     python benchmarks/stablevsr.py [--preset stablevsr] [--size 320x180] [--frames 8] [--repeats 3]
+    python benchmarks/stablevsr.py --decoders [--latent 64] [--repeats 3]
 
 One process, LR frames of a moving picture, at 1 and 2 threads. Every part is timed inside whole
-calls of the pipeline; "rest" is what is left. The naive order estimates flow on enlarged frames as
-the released code does, at every step anew, and decodes every estimate again for the output; it
-runs in turn with ours. Memory is the growth of the process's peak over its size before the call.
+calls of the pipeline, without the parts inside it; "rest" is what is left. The naive order
+estimates flow on enlarged frames as the released code does, at every step anew, and decodes every
+result again as a guide; it runs in turn with ours. Memory is the growth of the process's peak
+over its size before the call. `--cpu` counts processor time, which other work disturbs less.
+
+`--decoders` compares small guidance decoders with the full ones, in turn on one thread: of the
+published preset (random weights, which cost the same) and of the bundled one.
 """
 
 import argparse
@@ -15,7 +20,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -23,10 +30,17 @@ import torch
 from torch import Tensor
 
 from framelift.engine.budget import choose_dtype
-from framelift.methods.load import load_pipeline
+from framelift.engine.heap import keep_freed_memory
+from framelift.methods import latent_upscaler
+from framelift.methods.latent_upscaler import BoundCodec
+from framelift.methods.load import load_pipeline, outline
+from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder, decode_small
 from framelift.methods.stablevsr.motion import Motion
 from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
+from framelift.models import block_transform
+from framelift.models.codec import KLCodec
+from framelift.ops.noise import PositionNoise
 
 
 class ForgetfulMotion(Motion):
@@ -45,31 +59,41 @@ class NaivePipeline(StableVSRPipeline):
         return ForgetfulMotion(lr, known._estimator, self.scale, enlarged=True)
 
     def finish(self, state: FrameState, settings: StableVSRSettings) -> Tensor:
+        finished = super().finish(state, settings)
         state.picture = None
-        return super().finish(state, settings)
+        return finished
 
 
 @contextmanager
-def timed(pipeline: Any, parts: dict[str, float]) -> Iterator[None]:
-    """Add up the seconds of each part while the block runs."""
+def timed(pipeline: Any, clock: Callable[[], float], parts: dict[str, float]) -> Iterator[None]:
+    """Add up the seconds of each part, without those of parts inside it, while the block runs."""
+    inner = [0.0]
 
     def watch(name: str, function: Callable) -> Callable:
         def run(*args: Any, **named: Any) -> Any:
-            start = time.perf_counter()
+            start = clock()
+            inner.append(0.0)
             result = function(*args, **named)
-            parts[name] += time.perf_counter() - start
+            spent = clock() - start
+            parts[name] += spent - inner.pop()
+            inner[-1] += spent
             return result
 
         return run
 
-    codec = type(pipeline.codec)
+    codec = type(pipeline.bind(torch.zeros(1, 3, 8, 8)))
     places = {
         (pipeline.unet, "forward"): "UNet",
         (pipeline.controlnet, "forward"): "TCM",
         (codec, "to_frames"): "decode",
-        (codec, "guidance"): "guidance over gain",
+        (codec, "guidance"): "guidance",
         (Motion, "between"): "flow",
         (StableVSRPipeline, "compensate"): "warp",
+        (StableVSRPipeline, "finish"): "output",
+        (StableVSRPipeline, "prepare"): "prepare",
+        (PositionNoise, "__call__"): "noise",
+        (block_transform, "upscale"): "enlarge",
+        (latent_upscaler, "upscale"): "enlarge",
     }
     originals = {place: getattr(*place) for place in places}
     for (owner, name), part in places.items():
@@ -87,14 +111,56 @@ def moving(frames: int, height: int, width: int) -> Tensor:
     return torch.stack([still.roll((n, 2 * n), (-2, -1)) for n in range(frames)])
 
 
-def once(pipeline: Any, clip: Tensor, settings: StableVSRSettings) -> dict[str, float]:
+def once(
+    pipeline: Any, clip: Tensor, settings: StableVSRSettings, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Seconds a frame of the whole call and of its parts."""
     parts: dict[str, float] = defaultdict(float)
-    start = time.perf_counter()
-    with timed(pipeline, parts):
+    start = clock()
+    with timed(pipeline, clock, parts):
         pipeline(clip, settings=settings)
-    parts["whole"] = time.perf_counter() - start
-    parts["rest"] = 2 * parts["whole"] - sum(parts.values())
+    whole = clock() - start
+    parts["rest"] = whole - sum(parts.values())
+    parts["outside the networks"] = whole - parts["UNet"] - parts["TCM"]
+    parts["whole"] = whole
     return {name: seconds / len(clip) for name, seconds in parts.items()}
+
+
+def decoders(latent: int, repeats: int) -> None:
+    """Print the processor time of full and small guidance decoders, in turn."""
+    torch.set_num_threads(1)
+    vae: Any = outline("stablevsr-published")["vae"].to_empty(device="cpu").eval()
+    for parameter in vae.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    published = BoundCodec(KLCodec(vae), torch.zeros(1, 3, latent, latent), 4)
+    pipeline: Any = load_pipeline("stablevsr")
+    bundled = pipeline.bind(torch.rand(1, 3, 184, 320))
+    print("| preset | latent | full, s | small, s | small / full | parameters, small |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, codec, channels, blocks in (
+        ("published", published, 64, (3, 3, 1)),
+        ("bundled", bundled, 24, (1, 0, 0)),
+    ):
+        size = (1, codec.codec.latent_channels, *codec.lr.shape[-2:])
+        small = build_guidance_decoder(codec.codec, channels, blocks).eval()
+        full, fast = in_turn(
+            torch.randn(size), repeats, codec.to_frames, partial(decode_small, small, codec=codec)
+        )
+        count = sum(p.numel() for p in small.decoder.parameters()) / 1e6
+        shape = f"{size[1]}×{size[2]}×{size[3]}"
+        print(f"| {name} | {shape} | {full:.4f} | {fast:.4f} | {fast / full:.3f} | {count:.2f} M |")
+
+
+@torch.no_grad()
+def in_turn(latents: Tensor, repeats: int, *functions: Callable[[Tensor], Tensor]) -> list[float]:
+    """Median processor time of each function, after one call that does not count."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats + 1):
+        for found, function in zip(times, functions, strict=True):
+            start = time.process_time()
+            function(latents)
+            found.append(time.process_time() - start)
+    return [median(found[1:]) for found in times]
 
 
 def main() -> None:
@@ -104,8 +170,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--decoders", action="store_true")
+    parser.add_argument("--latent", type=int, default=64)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the engine does
+    if arguments.decoders:
+        return decoders(arguments.latent, arguments.repeats)
+    clock = time.process_time if arguments.cpu else time.perf_counter
     width, height = map(int, arguments.size.split("x"))
     clip = moving(arguments.frames, height, width)
     dtype = choose_dtype("auto", torch.device("cpu"))
@@ -117,14 +190,15 @@ def main() -> None:
     results = []
     for threads in arguments.threads:
         torch.set_num_threads(threads)
-        once(ours, clip[:2], settings)
+        once(ours, clip[:2], settings, clock)
         for _ in range(arguments.repeats):
             for name, pipeline, chosen in (
                 ("ours", ours, settings),
                 ("single", ours, single),
                 ("naive order", naive, settings),
             ):
-                results.append({"threads": threads, "run": name, **once(pipeline, clip, chosen)})
+                found = once(pipeline, clip, chosen, clock)
+                results.append({"threads": threads, "run": name, **found})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     show(results, (peak - before) / 2**20 / arguments.frames)
     if arguments.output:

@@ -127,9 +127,10 @@ def test_every_setting_of_the_ablations_matters(bundled, clip):
 def test_guidance_of_a_still_clip_is_the_neighbours_picture(bundled, clip):
     """No motion: MC is the identity, and eq. 8 is D(x̃₀)."""
     lr = clip[:1] * 2 - 1
+    codec = bundled.bind(lr)
     latents = torch.randn(1, bundled.codec.latent_channels, 16, 24)
-    neighbour = FrameState(lr, bundled.codec.condition(lr), None, latents, estimate=latents)
-    current = FrameState(lr, neighbour.condition, None, latents)
+    neighbour = FrameState(codec, bundled.codec.condition(lr), None, latents, estimate=latents)
+    current = FrameState(codec, neighbour.condition, None, latents)
     settings = StableVSRSettings()
     flow = torch.zeros(1, 2, 16, 24)
     guidance = bundled.texture_guidance(neighbour, current, flow, settings)

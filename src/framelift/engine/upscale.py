@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from framelift.engine import budget
+from framelift.engine.heap import keep_freed_memory
 from framelift.engine.job import Job, plan_job
 from framelift.engine.journal import Journal
 from framelift.engine.plan import Plan, resolve_plan
@@ -66,6 +67,7 @@ def upscale(
     Raises the errors of `framelift.errors`; the output appears whole or not at all.
     """
     settings = settings or UpscaleSettings()
+    keep_freed_memory()
     watch = Stopwatch()
     reader, job = open_job(Path(source), Path(output) if output else None, settings)
     with Journal(job.output) as journal:

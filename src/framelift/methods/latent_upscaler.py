@@ -7,18 +7,48 @@ Diffusion Models", CVPR 2022, §4.4).
 
 import copy
 import inspect
+from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from framelift.methods.base import Noise, VSRPipeline
 from framelift.methods.settings import LatentUpscalerSettings
-from framelift.models.block_transform import BT601, BlockTransformCodec
+from framelift.models.block_transform import BT601, BlockTransformCodec, BoundTransform
 from framelift.models.codec import LatentCodec, as_codec
 from framelift.ops.resize import upscale
+
+
+class BoundCodec:
+    """A codec bound to LR frames `lr` `[T, 3, h, w]` in [-1, 1], from which it takes nothing."""
+
+    def __init__(self, codec: LatentCodec, lr: Tensor, scale: int) -> None:
+        self.codec, self.lr, self.scale = codec, lr, scale
+
+    @cached_property
+    def enlarged(self) -> Tensor:
+        """The bicubic enlargement `[T, 3, H, W]`."""
+        return upscale(self.lr.float(), self.scale)
+
+    def to_latents(self, hr: Tensor) -> Tensor:
+        """See `LatentCodec`."""
+        return self.codec.to_latents(hr, self.lr)
+
+    def to_frames(self, latents: Tensor) -> Tensor:
+        """See `LatentCodec`."""
+        return self.codec.to_frames(latents, self.lr).float()
+
+    def guidance(self, picture: Tensor) -> Tensor:
+        """See `LatentCodec`."""
+        return self.codec.guidance(picture, self.lr)
+
+    def from_guidance(self, guidance: Tensor) -> Tensor:
+        """The picture that `guidance` shows."""
+        return guidance.float()
 
 
 class LatentUpscaler(VSRPipeline):
@@ -68,6 +98,12 @@ class LatentUpscaler(VSRPipeline):
     @property
     def codec(self) -> LatentCodec:
         return as_codec(self.vae)
+
+    def bind(self, lr: Tensor) -> BoundCodec | BoundTransform:
+        """The codec for frames `lr`; what depends on them alone is computed once."""
+        if isinstance(self.vae, BlockTransformCodec):
+            return self.vae.bind(lr)
+        return BoundCodec(self.codec, lr, self.scale)
 
     def condition(
         self, lr: Tensor, settings: LatentUpscalerSettings, noise: Noise
@@ -195,11 +231,24 @@ class LatentUpscaler(VSRPipeline):
         extra: dict[str, Tensor | float] = {"variance_noise": drawn}
         return {**extra, "eta": eta} if "eta" in accepted else extra
 
-    def emphasize(self, frames: Tensor, lr: Tensor, settings: LatentUpscalerSettings) -> Tensor:
+    def emphasize(
+        self,
+        frames: Tensor,
+        codec: BoundCodec | BoundTransform,
+        settings: LatentUpscalerSettings,
+    ) -> Tensor:
         """Scale what the luma has gained over the bicubic enlargement by `detail`."""
         detail = self.config["detail"] if settings.detail is None else settings.detail
         if detail == 1:
             return frames
-        weights = torch.tensor(BT601[0], device=frames.device)[:, None, None]
-        gained = ((frames - upscale(lr.float(), self.scale)) * weights).sum(dim=1, keepdim=True)
-        return frames + (detail - 1) * gained
+        luma = torch.tensor(BT601[0], device=frames.device)[None, :, None, None]
+        return frames + F.conv2d(frames - codec.enlarged, (detail - 1) * luma)
+
+    def to_output(
+        self,
+        frames: Tensor,
+        codec: BoundCodec | BoundTransform,
+        settings: LatentUpscalerSettings,
+    ) -> Tensor:
+        """Decoded frames as the caller gets them: emphasized, in [0, 1]."""
+        return (self.emphasize(frames, codec, settings) + 1).div_(2).clamp_(0, 1)

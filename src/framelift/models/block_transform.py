@@ -12,8 +12,8 @@ Two facts about natural video shape it, both measured in docs/methods/image_ldm.
 
 import math
 from collections.abc import Callable
-from functools import wraps
-from typing import TypeVar, cast
+from functools import cached_property, wraps
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ def in_float32(method: Method) -> Method:
     """Shield a codec method from autocast: in bfloat16, detail of a few levels is rounded away."""
 
     @wraps(method)
-    def shielded(self: torch.nn.Module, *tensors: Tensor) -> Tensor:
+    def shielded(self: Any, *tensors: Tensor) -> Tensor:
         with torch.autocast(tensors[0].device.type, enabled=False):
             return method(self, *tensors)
 
@@ -63,11 +63,15 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
         super().__init__()
         basis = dct_basis(factor)
         low = [u * factor + v for u in range(chroma) for v in range(chroma)]
-        self.register_buffer("luma_basis", basis, persistent=False)
-        self.register_buffer("chroma_basis", basis[low], persistent=False)
+        color = torch.tensor([0] * len(basis) + [1] * len(low) + [2] * len(low))
+        basis = torch.cat([basis, basis[low], basis[low]])
         self.register_buffer("to_ycc", torch.tensor(BT601), persistent=False)
-        self.register_buffer("to_rgb", torch.linalg.inv(torch.tensor(BT601)), persistent=False)
-        self.register_buffer("std", torch.ones(factor**2 + 2 * chroma**2))
+        to_rgb = torch.linalg.inv(torch.tensor(BT601))
+        analysis = torch.einsum("kc,kij->kcij", torch.tensor(BT601)[color], basis)
+        synthesis = torch.einsum("ck,kij->cijk", to_rgb[:, color], basis).flatten(0, 2)
+        self.register_buffer("analysis", analysis, persistent=False)
+        self.register_buffer("synthesis", synthesis[..., None, None], persistent=False)
+        self.register_buffer("std", torch.ones(len(basis)))
 
     @property
     def factor(self) -> int:
@@ -81,6 +85,10 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
     def condition_channels(self) -> int:
         return 6
 
+    def bind(self, lr: Tensor) -> "BoundTransform":
+        """The codec of the frames whose LR versions are `lr` `[T, 3, h, w]`."""
+        return BoundTransform(self, lr)
+
     @in_float32
     def condition(self, lr: Tensor) -> Tensor:
         """The LR frame, and its local detail over the gain: a signal as even as the latents.
@@ -88,79 +96,91 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
         Without it, detail of a few levels drowns beside unit noise, and the network hardly learns
         to use the LR frame (docs/methods/image_ldm.md).
         """
-        ycc = _mix(self.to_ycc, lr.float())
-        return torch.cat([lr, 2 * (ycc - self._local_mean(ycc)) / self._gain(lr)], dim=1)
+        ycc = F.conv2d(lr.float(), self.to_ycc.float()[:, :, None, None])
+        return torch.cat([lr, 2 * (ycc - self.local_mean(ycc)) / self.gain(lr)], dim=1)
 
-    @in_float32
     def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
-        """What the picture has over bicubic, over the local gain: as even as the latents."""
-        luma = self.std[: self.factor**2].float().square().mean().sqrt()
-        gain = F.interpolate(self._gain(lr) * luma, scale_factor=self.factor, mode="nearest")
-        return (picture.float() - upscale(lr.float(), self.factor)) / gain
+        """See `BoundTransform.guidance`."""
+        return self.bind(lr).guidance(picture)
 
-    @in_float32
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
         """See `LatentCodec`."""
-        return self._coefficients(hr, lr) / self._scale(lr)
+        return self.bind(lr).to_latents(hr)
 
-    @in_float32
     def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
         """See `LatentCodec`."""
-        luma, cb, cr = (latents.float() * self._scale(lr)).split(self._splits, dim=1)
-        residual = torch.cat(
-            [
-                F.conv_transpose2d(luma, self.luma_basis.float(), stride=self.factor),
-                F.conv_transpose2d(cb, self.chroma_basis.float(), stride=self.factor),
-                F.conv_transpose2d(cr, self.chroma_basis.float(), stride=self.factor),
-            ],
-            dim=1,
-        )
-        return upscale(lr.float(), self.factor) + _mix(self.to_rgb, residual)
+        return self.bind(lr).to_frames(latents)
 
     @torch.no_grad()
     def fit(self, hr: Tensor, lr: Tensor) -> None:
         """Measure `std` on crops `[N, 3, H, W]` and their LR versions."""
-        coefficients = self._coefficients(hr, lr) / self._gain(lr)
-        self.std.copy_(coefficients.transpose(0, 1).flatten(1).std(dim=1))
+        self.std.fill_(1)
+        self.std.copy_(self.to_latents(hr, lr).transpose(0, 1).flatten(1).std(dim=1))
 
-    @property
-    def _splits(self) -> list[int]:
-        chroma = self.config["chroma"] ** 2
-        return [self.factor**2, chroma, chroma]
-
-    def _coefficients(self, hr: Tensor, lr: Tensor) -> Tensor:
-        y, cb, cr = _mix(self.to_ycc, hr.float() - upscale(lr.float(), self.factor)).split(1, dim=1)
-        return torch.cat(
-            [
-                F.conv2d(y, self.luma_basis.float(), stride=self.factor),
-                F.conv2d(cb, self.chroma_basis.float(), stride=self.factor),
-                F.conv2d(cr, self.chroma_basis.float(), stride=self.factor),
-            ],
-            dim=1,
-        )
-
-    def _gain(self, lr: Tensor) -> Tensor:
+    def gain(self, lr: Tensor) -> Tensor:
         """Expected size of the residual `[T, 1, h, w]`: (σ² + floor²)^(γ/2), σ local contrast."""
-        y = _mix(self.to_ycc[:1], lr.float())
-        variance = (self._local_mean(y.square()) - self._local_mean(y).square()).clamp(min=0)
+        y = F.conv2d(lr.float(), self.to_ycc.float()[:1, :, None, None])
+        variance = (self.local_mean(y.square()) - self.local_mean(y).square()).clamp(min=0)
         return (variance + self.config["gain_floor"] ** 2) ** (self.config["gain_exponent"] / 2)
 
-    def _local_mean(self, x: Tensor) -> Tensor:
+    def local_mean(self, x: Tensor) -> Tensor:
         window = self.config["gain_window"]
         return F.avg_pool2d(F.pad(x, (window // 2,) * 4, mode="replicate"), window, 1)
 
-    def _scale(self, lr: Tensor) -> Tensor:
-        return self._gain(lr) * self.std.float()[:, None, None]
+
+class BoundTransform:
+    """The codec bound to LR frames; what depends on them alone is computed once.
+
+    Colours are mixed by convolutions, since a matrix product may round by alignment.
+    """
+
+    def __init__(self, codec: BlockTransformCodec, lr: Tensor) -> None:
+        self.codec, self.lr = codec, lr.float()
+
+    @cached_property
+    def enlarged(self) -> Tensor:
+        """The bicubic enlargement `[T, 3, H, W]`."""
+        return upscale(self.lr, self.codec.factor)
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """See `BlockTransformCodec.gain`."""
+        return self.codec.gain(self.lr)
+
+    @in_float32
+    def guidance(self, picture: Tensor) -> Tensor:
+        """What the picture has over bicubic, over the local gain: as even as the latents."""
+        return (picture.float() - self.enlarged).div_(self._contrast())
+
+    @in_float32
+    def from_guidance(self, guidance: Tensor) -> Tensor:
+        """The picture that `guidance` shows."""
+        return (guidance.float() * self._contrast()).add_(self.enlarged)
+
+    @in_float32
+    def to_latents(self, hr: Tensor) -> Tensor:
+        """See `LatentCodec`."""
+        residual, factor = hr.float() - self.enlarged, self.codec.factor
+        coefficients = F.conv2d(residual, self.codec.analysis.float(), stride=factor)
+        return coefficients / (self.gain * self.codec.std.float()[:, None, None])
+
+    @in_float32
+    def to_frames(self, latents: Tensor) -> Tensor:
+        """See `LatentCodec`."""
+        synthesis = self.codec.synthesis.float() * self.codec.std.float()[:, None, None]
+        blocks = F.conv2d(latents.float() * self.gain, synthesis)
+        return F.pixel_shuffle(blocks, self.codec.factor).add_(self.enlarged)
+
+    def _contrast(self) -> Tensor:
+        """Expected size of the luma's residual at every pixel `[T, 1, H, W]`."""
+        factor = self.codec.factor
+        luma = self.codec.std[: factor**2].float().square().mean().sqrt()
+        return F.interpolate(self.gain * luma, scale_factor=factor, mode="nearest")
 
 
 def dct_basis(n: int) -> Tensor:
-    """Orthonormal DCT-II basis `[n·n, 1, n, n]`, rows ordered by vertical then horizontal index."""
+    """Orthonormal DCT-II basis `[n·n, n, n]`, rows ordered by vertical then horizontal index."""
     k = torch.arange(n, dtype=torch.float64)
     basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / (2 * n)) * math.sqrt(2 / n)
     basis[0] /= math.sqrt(2)
-    return torch.einsum("ui,vj->uvij", basis, basis).reshape(n * n, 1, n, n).float()
-
-
-def _mix(matrix: Tensor, x: Tensor) -> Tensor:
-    """Mix the channels of `x` `[T, 3, h, w]`; a convolution, since gemm may round by alignment."""
-    return F.conv2d(x, matrix.float()[:, :, None, None])
+    return torch.einsum("ui,vj->uvij", basis, basis).reshape(n * n, n, n).float()

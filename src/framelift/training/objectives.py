@@ -40,7 +40,7 @@ class Objective(Protocol):
 
 def build_objective(settings: TrainSettings) -> Objective:
     """Build the components that a recipe names and the objective that trains them."""
-    builders = {"image_ldm": _image_ldm, "stablevsr": _stablevsr}
+    builders = {"image_ldm": _image_ldm, "stablevsr": _stablevsr, "vdm_vsr": _vdm_vsr}
     if settings.method not in builders:
         raise UsageError(
             f"There is no method {settings.method!r} to train.", f"Known: {', '.join(builders)}."
@@ -71,7 +71,9 @@ def _stablevsr(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
     from framelift.methods.stablevsr import objective as stablevsr
 
-    _check_stage(settings, "tcm", "few-step")
+    _check_stage(settings, "tcm", "few-step", "guidance-decoder")
+    if settings.stage == "guidance-decoder":
+        return _guidance_decoder(settings)
     own = from_mapping(stablevsr.ObjectiveSettings, settings.objective, "[objective]")
     if settings.stage == "few-step" and not own.on_policy:
         raise UsageError("The few-step stage samples by Algorithm 1.", "Set on_policy.")
@@ -87,6 +89,49 @@ def _stablevsr(settings: TrainSettings) -> Any:
     if "controlnet" not in pipeline.components:
         pipeline = stablevsr.build_pipeline(pipeline, settings.model)
     return stablevsr.StableVSRObjective(pipeline, own)
+
+
+def _guidance_decoder(settings: TrainSettings) -> Any:
+    from framelift.methods.load import load_pipeline
+    from framelift.methods.stablevsr import guidance_decoder
+    from framelift.methods.stablevsr import guidance_objective as objective
+
+    own = from_mapping(objective.GuidanceDecoderSettings, settings.objective, "[objective]")
+    pipeline: Any = load_pipeline(settings.init_from) if settings.init_from else None
+    if "controlnet" not in getattr(pipeline, "components", {}):
+        raise UsageError(
+            "The small guidance decoder is distilled from a StableVSR.",
+            "Name its preset or folder as init_from.",
+        )
+    if pipeline.guidance_decoder is None:
+        wanted = settings.model.get("guidance_decoder", {})
+        small = guidance_decoder.build_guidance_decoder(pipeline.codec, **wanted)
+        pipeline.register_modules(guidance_decoder=small)
+    return objective.GuidanceDecoderObjective(pipeline, own)
+
+
+def _vdm_vsr(settings: TrainSettings) -> Any:
+    from framelift.methods.load import load_pipeline
+    from framelift.methods.vdm_vsr import autoencoder_objective as autoencoder
+    from framelift.methods.vdm_vsr import objective as vdm_vsr
+
+    _check_stage(settings, "autoencoder", "prior", "regression")
+    if settings.stage == "regression":
+        from framelift.methods.vdm_vsr import regression
+
+        baseline = from_mapping(regression.RegressionSettings, settings.objective, "[objective]")
+        return regression.RegressionObjective(regression.build_regression(settings.model), baseline)
+    if settings.init_from:
+        pipeline: Any = load_pipeline(settings.init_from)
+    else:
+        pipeline = vdm_vsr.build_pipeline(settings.model)
+    if settings.stage == "autoencoder":
+        own = from_mapping(autoencoder.AutoencoderSettings, settings.objective, "[objective]")
+        return autoencoder.AutoencoderObjective(pipeline, own)
+    own = from_mapping(vdm_vsr.PriorSettings, settings.objective, "[objective]")
+    if pipeline.transformer is None:
+        pipeline.register_modules(transformer=vdm_vsr.STDiT(**settings.model["transformer"]))
+    return vdm_vsr.PriorObjective(pipeline, own)
 
 
 def _check_stage(settings: TrainSettings, *stages: str) -> None:

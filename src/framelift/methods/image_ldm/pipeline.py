@@ -35,14 +35,13 @@ class ImageLDMPipeline(LatentUpscaler):
         """Upscale `[T, 3, h, w]`; every frame is a sample of its own (see `VSRPipeline`)."""
         settings = settings or ImageLDMSettings()
         noise = noise or PositionNoise()
-        codec = self.codec
         device = self.unet.device
         lr = frames.to(device) * 2 - 1
         condition, label = self.condition(lr, settings, noise)
         context = self.encode_prompt(settings)
 
         height, width = lr.shape[-2:]
-        start = noise("start", len(lr), (codec.latent_channels, height, width)).to(device)
+        start = noise("start", len(lr), (self.codec.latent_channels, height, width)).to(device)
         output = []
         for first in range(0, len(lr), settings.batch):
             part = slice(first, first + settings.batch)
@@ -57,6 +56,6 @@ class ImageLDMPipeline(LatentUpscaler):
                     total = len(scheduler.timesteps)
                     done = (first + len(latents) * (i + 1) / total) / len(lr)
                     on_step(Step(i, total, int(t), done))
-            sr = codec.to_frames(latents, lr[part]).float()
-            output.append(self.emphasize(sr, lr[part], settings))
-        return ((torch.cat(output) + 1) / 2).clamp(0, 1)
+            codec = self.bind(lr[part])
+            output.append(self.to_output(codec.to_frames(latents), codec, settings))
+        return torch.cat(output)

@@ -124,10 +124,10 @@ class StableVSRObjective:
         self, tcm: nn.Module, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Algorithm 1 on the clip; the mean loss of its guided visits."""
-        pipeline, codec = self.pipeline, self.pipeline.codec
+        pipeline = self.pipeline
         states = []
         for n in range(hr.shape[1]):
-            size = (len(lr), codec.latent_channels, *lr.shape[-2:])
+            size = (len(lr), pipeline.codec.latent_channels, *lr.shape[-2:])
             state = self._state(lr[:, n], _normal(size, hr.device, generator), generator)
             state.scheduler = pipeline.new_scheduler(self.sampling)
             states.append(state)
@@ -139,7 +139,7 @@ class StableVSRObjective:
             with torch.set_grad_enabled(neighbour is not None and torch.is_grad_enabled()):
                 output = self._denoise(tcm, current, t, neighbour)
                 estimate = pipeline.estimate(output, current.latents, t)
-                picture = codec.to_frames(estimate, current.lr)
+                picture = current.codec.to_frames(estimate)
                 if visit.neighbour is not None:
                     before = states[visit.neighbour].picture, hr[:, visit.neighbour]
                     for name, loss in self._compare(
@@ -180,8 +180,9 @@ class StableVSRObjective:
         def noise(stream: str, frames: Any, size: Any, step: int = 0) -> Tensor:
             return _normal((len(lr), *size), lr.device, generator)
 
-        condition, self.label = self.pipeline.condition(lr, self.sampling, noise)
-        return FrameState(lr, condition, None, x_t)
+        pipeline = self.pipeline
+        condition, self.label = pipeline.condition(lr, self.sampling, noise)
+        return FrameState(pipeline.bind(lr), condition, None, x_t)
 
     def _denoise(
         self,
@@ -199,7 +200,7 @@ class StableVSRObjective:
                 motion = pipeline.motion(current.lr, self.sampling)
                 self.flow = motion.between(current.lr, neighbour.lr)
                 guidance = pipeline.texture_guidance(neighbour, current, self.flow, self.sampling)
-                guidance = pipeline.see(guidance, current.lr)
+                guidance = pipeline.see(guidance, current)
             residuals = pipeline.temporal_conditioning(
                 x, t, guidance, self.context, self.label, self.sampling, tcm
             )

@@ -25,12 +25,13 @@ from framelift.errors import UsageError
 from framelift.flow.base import FlowEstimator
 from framelift.flow.load import build_flow
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step
-from framelift.methods.latent_upscaler import LatentUpscaler
+from framelift.methods.latent_upscaler import BoundCodec, LatentUpscaler
+from framelift.methods.stablevsr.guidance_decoder import decode_small
 from framelift.methods.stablevsr.motion import Motion, fit_flow
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import without_noise_level
-from framelift.models.block_transform import BlockTransformCodec
+from framelift.models.block_transform import BlockTransformCodec, BoundTransform
 from framelift.ops.noise import PositionNoise
 from framelift.ops.warp import warp
 from framelift.ops.windows import Window, even_windows
@@ -42,7 +43,7 @@ OnVisit = Callable[[Visit, "FrameState", Tensor | None], None]
 class FrameState:
     """What sampling knows of a frame: x_t, and x_t and x̃₀ of the step it took last."""
 
-    lr: Tensor
+    codec: BoundCodec | BoundTransform
     condition: Tensor
     scheduler: Any
     latents: Tensor
@@ -51,6 +52,10 @@ class FrameState:
     estimate: Tensor | None = None
     picture: Tensor | None = None
     """D(x̃₀), once it was needed."""
+
+    @property
+    def lr(self) -> Tensor:
+        return self.codec.lr
 
 
 class StableVSRPipeline(LatentUpscaler):
@@ -136,6 +141,9 @@ class StableVSRPipeline(LatentUpscaler):
         states, label, motion = self.prepare(frames, settings, noise)
         timesteps = states[0].scheduler.timesteps
         total = len(timesteps)
+        height, width = frames.shape[-2:]
+        size = (len(states), 3, self.scale * height, self.scale * width)
+        pictures = torch.empty(size, device=self.unet.device)
         for done, visit in enumerate(visits(settings.sampling, len(states), total), start=1):
             t, current = timesteps[visit.step], states[visit.frame]
             scaled = current.scheduler.scale_model_input(current.latents, t)
@@ -145,9 +153,9 @@ class StableVSRPipeline(LatentUpscaler):
                 neighbour = states[visit.neighbour]
                 flow = motion.flow(visit.frame, visit.neighbour)
                 guidance = self.texture_guidance(neighbour, current, flow, settings)  # eq. 8
-                seen = self.see(guidance, current.lr)
+                seen = self.see(guidance, current)
                 residuals = self.temporal_conditioning(x, t, seen, context, label, settings)
-                if neighbour.steps < total:
+                if neighbour.steps < total or visit.step == total - 1:
                     neighbour.picture = None  # it will not be needed again
             output = self.denoise(x, t, context, label, settings, residuals)
             current.noisy, current.picture = current.latents, None
@@ -159,12 +167,13 @@ class StableVSRPipeline(LatentUpscaler):
                 output, t, current.latents, **extra
             ).prev_sample  # eq. 5
             current.steps += 1
+            if current.steps == total:
+                pictures[visit.frame] = self.finish(current, settings)[0]
             if on_visit:
                 on_visit(visit, current, guidance)
             if on_step:
                 on_step(Step(visit.step, total, int(t), done / (len(states) * total)))
-        pictures = [self.finish(state, settings) for state in states]
-        return ((torch.cat(pictures) + 1) / 2).clamp(0, 1)
+        return pictures
 
     def prepare(
         self, frames: Tensor, settings: StableVSRSettings, noise: Noise
@@ -180,7 +189,8 @@ class StableVSRPipeline(LatentUpscaler):
         for n in range(len(lr)):
             scheduler = self.new_scheduler(settings)
             latents = start[n : n + 1] * scheduler.init_noise_sigma
-            states.append(FrameState(lr[n : n + 1], condition[n : n + 1], scheduler, latents))
+            codec = self.bind(lr[n : n + 1])
+            states.append(FrameState(codec, condition[n : n + 1], scheduler, latents))
         return states, label, self.motion(lr, settings)
 
     def motion(self, lr: Tensor, settings: StableVSRSettings) -> Motion:
@@ -203,11 +213,9 @@ class StableVSRPipeline(LatentUpscaler):
         assert latents is not None
         if settings.warp_space == "latent" or self.takes_latents:
             moved = self.compensate(latents, flow, settings)
-            return (
-                moved if self.takes_latents else self.decode_guidance(moved, current.lr, settings)
-            )
+            return moved if self.takes_latents else self.decode_guidance(moved, current, settings)
         if neighbour.picture is None:
-            neighbour.picture = self.decode_guidance(latents, neighbour.lr, settings)
+            neighbour.picture = self.decode_guidance(latents, neighbour, settings)
         return self.compensate(neighbour.picture, flow, settings)
 
     @property
@@ -215,9 +223,9 @@ class StableVSRPipeline(LatentUpscaler):
         """Whether TCM was built for latents instead of pictures."""
         return self.controlnet.config["conditioning_channels"] == self.codec.latent_channels
 
-    def see(self, guidance: Tensor, lr: Tensor) -> Tensor:
-        """The guidance as TCM sees it."""
-        return guidance if self.takes_latents else self.codec.guidance(guidance, lr)
+    def see(self, guidance: Tensor, frame: FrameState) -> Tensor:
+        """The guidance as TCM sees it beside `frame`."""
+        return guidance if self.takes_latents else frame.codec.guidance(guidance)
 
     def compensate(self, x: Tensor, flow: Tensor, settings: StableVSRSettings) -> Tensor:
         """MC, at the size of `x`."""
@@ -226,15 +234,17 @@ class StableVSRPipeline(LatentUpscaler):
         half_pixel = self._choice(settings, "warp") == "half-pixel"
         return warp(x, fit_flow(flow, x), half_pixel=half_pixel)
 
-    def decode_guidance(self, latents: Tensor, lr: Tensor, settings: StableVSRSettings) -> Tensor:
-        """D(x̃₀), in [-1, 1] but not clamped."""
+    def decode_guidance(
+        self, latents: Tensor, frame: FrameState, settings: StableVSRSettings
+    ) -> Tensor:
+        """D(x̃₀) beside the LR frames of `frame`, in [-1, 1] but not clamped."""
         if settings.guidance_decoder == "full":
-            return self.codec.to_frames(latents, lr).float()
+            return frame.codec.to_frames(latents)
         if self.guidance_decoder is None:
             raise UsageError(
                 "This preset has no small guidance decoder.", "Use guidance_decoder=full."
             )
-        return self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype)).sample.float()
+        return decode_small(self.guidance_decoder, latents, frame.codec)
 
     def temporal_conditioning(
         self,
@@ -264,12 +274,14 @@ class StableVSRPipeline(LatentUpscaler):
         ]
 
     def finish(self, state: FrameState, settings: StableVSRSettings) -> Tensor:
-        """D(x₀); where the last step returned x̃₀ and that has been decoded, nothing is left."""
+        """D(x₀) in [0, 1]; where the last step returned x̃₀, it is also the guide of the next."""
+        picture = state.codec.to_frames(state.latents)
         full = settings.guidance_decoder == "full" and settings.guidance == "x0"
-        same = state.estimate is not None and torch.allclose(state.latents, state.estimate)
-        if state.picture is None or not (full and same):
-            state.picture = self.codec.to_frames(state.latents, state.lr).float()
-        return self.emphasize(state.picture, state.lr, settings)
+        if full and state.estimate is not None and torch.allclose(state.latents, state.estimate):
+            state.picture = picture
+        finished = self.to_output(picture, state.codec, settings)
+        state.codec = self.bind(state.lr)  # lets go of the enlarged frame
+        return finished
 
     def _choice(self, settings: StableVSRSettings, name: str) -> str:
         """A setting, or what the preset was trained with."""
