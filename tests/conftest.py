@@ -78,6 +78,37 @@ def tiny_stablevsr(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+TINY_PRIOR = {
+    "vae": {
+        "block_out_channels": [4, 4, 8, 8],
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "mid_block_add_attention": False,
+    },
+    "transformer": {"hidden_size": 16, "depth": 2, "num_heads": 2, "temporal": "rope"},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_vdm_vsr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny VDM-VSR for four frames of 32×32 pixels, with random weights."""
+    import torch
+
+    from framelift.methods.vdm_vsr.objective import build_pipeline
+
+    torch.manual_seed(2)
+    pipeline = build_pipeline(TINY_PRIOR)
+    pipeline.register_to_config(
+        frames=4, height=32, width=32, steps=4, step_size={"4": 0.1, "8": 0.1}
+    )
+    for parameter in pipeline.transformer.parameters():  # nothing at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("weights") / "tiny-vdm-vsr"
+    pipeline.save_pretrained(str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A maker of videos that makes each name once: `clips("a.mp4", frames=24)`."""

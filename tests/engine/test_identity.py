@@ -38,8 +38,8 @@ class Hungry(Identity):
         return super().__call__(frames, **named)
 
 
-def plan(windows, tile, overlap) -> Plan:
-    return Plan(windows, tile, overlap, 1, 0, "none", None, {})
+def plan(windows, scale, tile, overlap) -> Plan:
+    return Plan(windows, scale, tile, overlap, 1, 0, "none", None, {})
 
 
 def through_engine(pipeline, clip, windows, tile, overlap):
@@ -47,7 +47,7 @@ def through_engine(pipeline, clip, windows, tile, overlap):
     for i, window in enumerate(windows):
         keep = windows[i + 1].overlap if i + 1 < len(windows) else 0
         part = clip[window.start : window.stop]
-        settings = plan(windows, tile, overlap)
+        settings = plan(windows, pipeline.scale, tile, overlap)
         sr, tile = upscale_window(
             pipeline, part, window.start, tile, settings, warn=messages.append
         )

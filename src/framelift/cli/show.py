@@ -125,9 +125,10 @@ class Display:
             return "joining, checking"
         seconds, frames = time.monotonic() - self._started, event.done - self._first
         if frames <= 0:
-            return f"sampling, {_memory()}"
+            return ", ".join(filter(None, ["sampling", event.note, _memory()]))
         left = seconds / frames * (event.total - event.done)
-        return f"{frames / seconds:.2f} frames/s, {_clock(left)} left, {_memory()}"
+        speed = f"{frames / seconds:.2f} frames/s"
+        return ", ".join(filter(None, [speed, f"{_clock(left)} left", event.note, _memory()]))
 
 
 def _bar() -> Any:

@@ -1,6 +1,7 @@
 """`framelift upscale`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ def upscale(
     inputs: tyro.conf.Positional[tuple[Path, ...]],
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     settings: UpscaleSettings = UpscaleSettings(),  # noqa: B008 (frozen)
+    downscale: int | None = None,
+    blur_sigma: float | None = None,
     dry_run: bool = False,
     json: bool = False,
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False,
@@ -30,6 +33,9 @@ def upscale(
         output: Where to write: a video file, or a folder (an existing one, or for several inputs);
             a name without suffix becomes a folder of PNG images.
         settings: Settings of the run.
+        downscale: For methods that invert a known degradation (vdm-vsr): the input is every n-th
+            pixel of what is wanted.
+        blur_sigma: For the same methods: deviation of the blur before that, in output pixels.
         dry_run: Show what would be done, and stop.
         json: Print the record of the run, or the plan, as JSON on standard output.
         quiet: Show no progress.
@@ -38,6 +44,7 @@ def upscale(
 
     if not inputs:
         raise UsageError("No input is given.", "Name a video: framelift upscale clip.mp4")
+    settings = _with_operator(settings, downscale, blur_sigma)
     sources = collect_inputs(inputs)
     several = len(sources) > 1
     if several and output is not None and not output.is_dir():
@@ -63,6 +70,20 @@ def upscale(
     if json:
         _print_json(results if several else results[0])
     return max(codes)
+
+
+def _with_operator(
+    settings: UpscaleSettings, downscale: int | None, blur_sigma: float | None
+) -> UpscaleSettings:
+    """The operator as options of the method; its factor is also the enlargement, if none is set."""
+    if downscale is not None and downscale < 1:
+        raise UsageError(f"--downscale is {downscale}.", "Use a factor of 1 or more.")
+    named = {"downscale": downscale, "blur_sigma": blur_sigma}
+    options = tuple(f"{name}={value}" for name, value in named.items() if value is not None)
+    scale = settings.scale
+    if downscale is not None and scale is None and settings.height is None:
+        scale = float(downscale)
+    return replace(settings, options=(*settings.options, *options), scale=scale)
 
 
 def _one(

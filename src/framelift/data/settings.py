@@ -3,19 +3,38 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from framelift.errors import UsageError
+
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Video files, folders of frames or still pictures below the data root."""
+    """Files below the data root, or a dataset by name."""
 
-    glob: str
-    """Pattern relative to the root, for example "*.mp4"."""
+    glob: str = ""
+    """Video files, folders of frames or still pictures: a pattern relative to the root, for example
+    "*.mp4"."""
+    dataset: str = ""
+    """A dataset in its published layout instead (see `framelift data list`); its clips are read as
+    they are needed."""
+    folder: str = ""
+    """Folder of the dataset, relative to the root."""
+    split: str = ""
+    """Split to train on (default: the dataset's first)."""
+    holdout_split: str = ""
+    """Split whose clips are kept for validation."""
     stride: int = 1
     """Take every n-th frame."""
     shrink: int = 1
     """Shrink by this factor first: removes compression and sensor noise from the targets."""
     weight: float = 1.0
-    """How often crops come from these files, relative to √(frames × megapixels)."""
+    """How often crops come from these files, relative to √(frames × megapixels); clips of a dataset
+    are all taken equally often."""
+
+    def __post_init__(self) -> None:
+        if bool(self.glob) == bool(self.dataset):
+            raise UsageError(
+                "A source of training data is a glob or a dataset.", "Set one of the two."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
-"""A cache of decoded frames: every clip is decoded once, then read by memory map."""
+"""The clips of a training run.
+
+Files are decoded once into a cache and then read by memory map; the clips of a dataset by name,
+small and many, are read or made as they are needed.
+"""
 
 import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from framelift.data.datasets import Source, open_dataset
 from framelift.data.settings import SourceSettings
 from framelift.errors import InputError
 from framelift.files import part_path, publish, read_json, write_json
@@ -21,17 +27,39 @@ STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class Clip:
-    """Decoded frames uint8 `[T, H, W, 3]` (memory-mapped) and how often to sample them."""
+    """Frames uint8 `[T, H, W, 3]`, how often to sample them, and whether only to validate on them.
+
+    `frames` is an array on the disk, or a `LazyFrames`, which is read when it is indexed.
+    """
 
     name: str
-    frames: np.ndarray
+    frames: Any
     weight: float
+    held_out: bool = False
+
+
+class LazyFrames:
+    """A source's frames with the part of an array's interface that cropping needs."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.shape = (len(source), *source.size, 3)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        times, *places = key
+        return np.stack(list(self.source.frames(times.start, times.stop)))[:, *places]
 
 
 def open_store(root: Path, sources: tuple[SourceSettings, ...], cache: Path) -> list[Clip]:
-    """Open every clip that `sources` name below `root`, decoding those not yet in `cache`."""
+    """Open every clip that `sources` name below `root`, decoding files not yet in `cache`."""
     clips = []
     for source in sources:
+        if source.dataset:
+            clips += _dataset_clips(root, source)
+            continue
         files = sorted(root.glob(source.glob))
         if not files:
             raise InputError(
@@ -46,6 +74,17 @@ def open_store(root: Path, sources: tuple[SourceSettings, ...], cache: Path) -> 
             size = (frames.shape[0] * frames.shape[1] * frames.shape[2] / 1e6) ** 0.5
             clips.append(Clip(file.stem, frames, source.weight * size))
     return clips
+
+
+def _dataset_clips(root: Path, source: SourceSettings) -> Iterator[Clip]:
+    """The clips of a dataset's training and validation splits, all equally often."""
+    for split, held_out in ((source.split, False), (source.holdout_split, True)):
+        if held_out and not split:
+            continue
+        for clip in open_dataset(source.dataset, root / source.folder, split or None).clips:
+            if clip.gt is not None:
+                frames = LazyFrames(clip.gt)
+                yield Clip(f"{split}/{clip.name}", frames, source.weight, held_out)
 
 
 def describe(cache: Path) -> list[dict[str, object]]:

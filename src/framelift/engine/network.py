@@ -19,12 +19,13 @@ def upscale_window(
     frame: int,
     tile: int,
     plan: Plan,
-    on_share: Callable[[float], None] = lambda share: None,
+    on_step: Callable[[float, Step], None] = lambda share, step: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Tensor, int]:
     """Upscale `lr` `[T, 3, h, w]`, whose first frame is number `frame` of the video.
 
-    When memory runs out, the tile side is halved, with a warning, and the window starts again.
+    `on_step` hears the share of the window that is done and the pipeline's own report. When memory
+    runs out, the tile side is halved, with a warning, and the window starts again.
     Returns `[T, 3, scale·h, scale·w]` on the CPU, and the tile side that worked. Raises
     NoRoomError when none does.
     """
@@ -34,14 +35,14 @@ def upscale_window(
         overlap = min(plan.tile_overlap, tile // 2)
         tiles = plan_tiles(padded.shape[-2], padded.shape[-1], tile, overlap, multiple)
         try:
-            sr = _blend(pipeline, padded, frame, tiles, plan, on_share)
+            sr = _blend(pipeline, padded, frame, tiles, plan, on_step)
         except (RuntimeError, MemoryError) as error:
             if not budget.is_out_of_memory(error):
                 raise
             tile = _half(max(max(at.height, at.width) for at in tiles), multiple)
             warn(f"Memory ran out; trying tiles of {tile} pixels.")
             continue
-        return sr[..., : lr.shape[-2] * pipeline.scale, : lr.shape[-1] * pipeline.scale], tile
+        return sr[..., : lr.shape[-2] * plan.scale, : lr.shape[-1] * plan.scale], tile
 
 
 def _blend(
@@ -50,7 +51,7 @@ def _blend(
     frame: int,
     tiles: list[Tile],
     plan: Plan,
-    on_share: Callable[[float], None],
+    on_step: Callable[[float, Step], None],
 ) -> Tensor:
     finished = 0
 
@@ -58,14 +59,14 @@ def _blend(
         nonlocal finished
         noise = PositionNoise(plan.seed).at(frame, at.y, at.x, at.height, at.width)
 
-        def on_step(step: Step) -> None:
-            on_share((finished + step.done) / len(tiles))
+        def report(step: Step) -> None:
+            on_step((finished + step.done) / len(tiles), step)
 
-        result = pipeline(part, settings=plan.method_settings, noise=noise, on_step=on_step)
+        result = pipeline(part, settings=plan.method_settings, noise=noise, on_step=report)
         finished += 1
         return result.cpu()
 
-    return blend_tiles(one, padded, tiles, pipeline.scale)
+    return blend_tiles(one, padded, tiles, plan.scale)
 
 
 def _half(side: int, multiple: int) -> int:

@@ -31,6 +31,7 @@ class Plan:
     """A run, resolved; `identity` is its JSON form, which the journal compares."""
 
     windows: list[Window]
+    scale: int
     tile: int
     tile_overlap: int
     threads: int
@@ -49,6 +50,8 @@ def resolve_plan(
 ) -> Plan:
     """Resolve settings; those left open follow `previous`, an interrupted run's, if any."""
     device = pipeline.device
+    method_settings = _method_settings(settings, pipeline)
+    scale = pipeline.scale_of(method_settings)
     known = previous or {}
     info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
     multiple = pipeline.size_multiple
@@ -61,7 +64,7 @@ def resolve_plan(
             overlap + 1,
             budget.choose_window(
                 pipeline.default_window,
-                job.info.height * job.info.width * pipeline.scale**2,
+                job.info.height * job.info.width * scale**2,
                 device,
             ),
         )
@@ -69,6 +72,7 @@ def resolve_plan(
     tile = (
         settings.tile
         or known.get("tile")
+        or pipeline.tile_of(method_settings)
         or budget.choose_tile(
             -(-info.height // multiple) * multiple,
             -(-info.width // multiple) * multiple,
@@ -78,7 +82,7 @@ def resolve_plan(
         )
     )
     color = pipeline.default_color_fix if settings.color_fix == "auto" else settings.color_fix
-    method_settings = _method_settings(settings, pipeline)
+    tile_overlap = _first(settings.tile_overlap, pipeline.default_tile_overlap)
     identity = {
         "input": sha256(job.source) if job.source.exists() else str(job.source),
         "frames": [facts.first, facts.stop],
@@ -89,7 +93,7 @@ def resolve_plan(
         "method_settings": asdict(method_settings),
         "seed": settings.seed,
         "tile": tile,
-        "tile_overlap": settings.tile_overlap,
+        "tile_overlap": tile_overlap,
         "window": window,
         "overlap": overlap,
         "color_fix": color,
@@ -105,8 +109,9 @@ def resolve_plan(
     }
     return Plan(
         pipeline.plan(info, window, overlap),
+        scale,
         tile,
-        settings.tile_overlap,
+        tile_overlap,
         threads,
         settings.seed,
         color,
@@ -135,10 +140,10 @@ def fingerprint(pipeline: VSRPipeline) -> str:
 
 def _method_settings(settings: UpscaleSettings, pipeline: VSRPipeline) -> Any:
     kind = settings_class(pipeline)
-    content = from_strings(kind, settings.options, "--set")
+    content = from_strings(kind, settings.options, "--options")
     if settings.steps is not None:
         content["steps"] = settings.steps
-    return from_mapping(kind, content, "--set")
+    return from_mapping(kind, content, "--options")
 
 
 def _first(value: int | None, default: int) -> int:

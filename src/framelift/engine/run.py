@@ -15,7 +15,7 @@ from framelift.engine.network import upscale_window
 from framelift.engine.plan import Plan
 from framelift.engine.survey import Survey
 from framelift.errors import StoppedError
-from framelift.methods.base import VSRPipeline
+from framelift.methods.base import Step, VSRPipeline
 from framelift.ops.color_fix import color_fix
 from framelift.ops.resize import resize
 from framelift.ops.windows import CrossFade, Window
@@ -92,8 +92,10 @@ class Run:
     def _upscale(self, lr: Tensor, window: Window, tile: int, done: int) -> tuple[Tensor, int]:
         fresh = window.length - window.overlap
 
-        def advance(share: float) -> None:
-            self.on_progress(Progress("upscale", done + int(share * fresh), self.facts.frames))
+        def advance(share: float, step: Step) -> None:
+            note = "" if step.residual is None else f"residual {step.residual:.3g}"
+            frames = done + int(share * fresh)
+            self.on_progress(Progress("upscale", frames, self.facts.frames, note))
 
         def warn(text: str) -> None:
             self.on_progress(Progress("warning", note=text))

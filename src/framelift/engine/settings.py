@@ -39,8 +39,8 @@ class UpscaleSettings:
     """Further settings of the method as name=value, for example eta=1."""
     tile: int | None = None
     """Side of the tiles in input pixels (default: as large as memory allows)."""
-    tile_overlap: int = 16
-    """Overlap of neighbouring tiles in input pixels."""
+    tile_overlap: int | None = None
+    """Overlap of neighbouring tiles in input pixels (default: the method's, mostly 16)."""
     window: int | None = None
     """Frames that the method sees at once."""
     overlap: int | None = None
@@ -89,7 +89,7 @@ class UpscaleSettings:
                 f"--overlap {self.overlap} is not smaller than --window {self.window}.",
                 "Windows must share fewer frames than they have.",
             )
-        if self.tile and self.tile_overlap >= self.tile:
+        if self.tile and self.tile_overlap is not None and self.tile_overlap >= self.tile:
             raise UsageError(
                 f"--tile-overlap {self.tile_overlap} is not smaller than --tile {self.tile}.",
                 "Use larger tiles or less overlap.",

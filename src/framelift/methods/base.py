@@ -61,12 +61,21 @@ class VSRPipeline(DiffusionPipeline):
     size_multiple: int = 1
     default_window: int = 8
     default_overlap: int = 0
+    default_tile_overlap: int = 16  # LR pixels
     default_color_fix: ColorFix = "none"
     bytes_per_pixel: int = 50_000  # activations per LR pixel of a tile, for choosing its size
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows in which the engine shall feed the clip; none spans a cut."""
         return sliding_windows(info.frames, window, overlap, info.cuts)
+
+    def scale_of(self, settings: Any) -> int:
+        """Enlargement under these settings."""
+        return self.scale
+
+    def tile_of(self, settings: Any) -> int | None:
+        """Side of the tiles in LR pixels that the method asks for; None: as memory allows."""
+        return None
 
     def __call__(
         self,

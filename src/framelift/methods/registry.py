@@ -50,6 +50,13 @@ METHODS = {
             pipeline="StableVSRPipeline",
             settings="StableVSRSettings",
         ),
+        Method(
+            name="vdm-vsr",
+            title="Inverse problem, solved with an unconditional video diffusion prior",
+            package="framelift.methods.vdm_vsr",
+            pipeline="VDMVSRPipeline",
+            settings="VDMVSRSettings",
+        ),
     )
 }
 

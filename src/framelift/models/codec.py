@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 
@@ -55,7 +56,7 @@ class LatentCodec(Protocol):
 
 
 class KLCodec:
-    """An `AutoencoderKL` as a `LatentCodec`; latents are multiplied by its scaling factor."""
+    """An `AutoencoderKL` as a `LatentCodec`; its latents are shifted and scaled as it says."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         self.vae = vae
@@ -78,14 +79,26 @@ class KLCodec:
     def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
         return picture
 
+    @property
+    def shift(self) -> float:
+        return self.vae.config["shift_factor"] or 0.0
+
+    def posterior(self, hr: Tensor) -> DiagonalGaussianDistribution:
+        """The distribution of the autoencoder's own latents for frames in [-1, 1]."""
+        (posterior,) = self.vae.encode(cast(Any, hr.to(self.vae.dtype)), return_dict=False)
+        return cast(DiagonalGaussianDistribution, posterior)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """The autoencoder's own latents, brought to about zero mean and unit variance."""
+        return (latents - self.shift) * self.vae.config["scaling_factor"]
+
     def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
-        (posterior,) = self.vae.encode(hr.to(self.vae.dtype), return_dict=False)
-        return posterior.sample() * self.vae.config["scaling_factor"]
+        return self.normalise(self.posterior(hr).sample())
 
     def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
-        latents = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"]
+        latents = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"] + self.shift
         (frames,) = self.vae.decode(cast(Any, latents), return_dict=False)
-        return frames.float()
+        return frames if frames.dtype == torch.float64 else frames.float()
 
 
 def as_codec(vae: torch.nn.Module) -> LatentCodec:

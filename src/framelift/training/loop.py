@@ -128,14 +128,14 @@ def _validate(
 def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrops, RandomCrops]:
     data, run = settings.data, settings.run
     clips = open_store(root, data.sources, cache)
-    held_out: list[Clip] = [c for c in clips if c.name in data.holdout]
+    held_out: list[Clip] = [c for c in clips if c.held_out or c.name in data.holdout]
     missing = set(data.holdout) - {c.name for c in held_out}
     if missing or not held_out:
         raise UsageError(
             f"The held-out clips {sorted(missing) or '(none named)'} are not in the data.",
-            "Name at least one clip of the data in [data] holdout.",
+            "Name clips of the data in [data] holdout, or a dataset's holdout_split.",
         )
-    training = [c for c in clips if c.name not in data.holdout]
+    training = [c for c in clips if not c.held_out and c.name not in data.holdout]
     rank = int(os.environ.get("RANK", 0))
     return (
         RandomCrops(training, data, run.batch, run.seed + 7919 * rank, data.frames),

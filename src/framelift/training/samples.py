@@ -13,7 +13,13 @@ from framelift.training.objectives import Objective
 
 
 def save_sample(objective: Objective, batch: Batch, path: Path, columns: int = 8) -> None:
-    """Write held-out crops as rows: bicubic, the model, ground truth; of clips the last frame."""
+    """Write what the objective shows of held-out crops.
+
+    Without a `show` of its own, rows: bicubic, the model, ground truth; of clips the last frame.
+    """
+    if (show := getattr(objective, "show", None)) is not None:
+        write_picture(path, show(batch).cpu())
+        return
     clips, hr = batch.lr[:columns], batch.hr[:columns, -1]
     made = torch.stack([objective.pipeline(clip, settings=None)[-1] for clip in clips]).cpu()
     bicubic = upscale(clips[:, -1], objective.pipeline.scale).clamp(0, 1).cpu()

@@ -1,0 +1,1 @@
+"""VDM-VSR: super-resolution as an inverse problem, with an unconditional video diffusion prior."""

@@ -1,0 +1,103 @@
+"""Training of the spatial VAE on the frames of a domain (section III; Kingma & Welling 2013).
+
+Loss: mean absolute and squared error of the pixels in [-1, 1], LPIPS where wanted, and the
+Kullback-Leibler divergence to N(0, 1) per latent value. No discriminator: the domains are small.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from framelift.data.crops import Batch
+from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
+from framelift.models.codec import KLCodec
+from framelift.models.perceptual import PerceptualLoss
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Weights of the loss terms."""
+
+    absolute_weight: float = 1.0
+    """Weight of the mean absolute error."""
+    squared_weight: float = 1.0
+    """Weight of the mean squared error."""
+    kl_weight: float = 1e-4
+    """Weight of the KL divergence, a mean over latent values, in nats."""
+    perceptual_weight: float = 0.0
+    """Weight of LPIPS (VGG16)."""
+    perceptual_crop: int = 64
+    """Side of the square inside the frame on which LPIPS is computed, in pixels."""
+    perceptual_share: float = 1.0
+    """Share of the frames on which LPIPS is computed."""
+
+
+class AutoencoderObjective:
+    """Loss of the VAE; frames of a clip are samples of their own."""
+
+    def __init__(self, pipeline: VDMVSRPipeline, settings: AutoencoderSettings) -> None:
+        self.pipeline, self.settings = pipeline, settings
+        self.lpips = None
+        if settings.perceptual_weight:
+            self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
+        pipeline.vae.requires_grad_(True)
+
+    @property
+    def trained(self) -> nn.Module:
+        return _Autoencoder(self.pipeline.vae)
+
+    def to(self, device: torch.device) -> None:
+        """Move the perceptual network; the autoencoder is moved by the loop."""
+        if self.lpips is not None:
+            self.lpips.to(device)
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Nothing needs to be known of the data."""
+
+    def loss(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one batch and its terms."""
+        own = self.settings
+        x = batch.hr.flatten(0, 1) * 2 - 1
+        side = 2 ** (len(self.pipeline.vae.config["block_out_channels"]) - 1)
+        channels, (height, width) = self.pipeline.vae.config["latent_channels"], x.shape[-2:]
+        size = (len(x), channels, height // side, width // side)
+        noise = torch.randn(size, generator=generator, device=generator.device).to(x.device)
+        made, mean, logvar = (a.float() for a in network(x, noise))
+        terms = {
+            "absolute": own.absolute_weight * F.l1_loss(made, x),
+            "squared": own.squared_weight * F.mse_loss(made, x),
+            "kl": own.kl_weight * 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(),
+        }
+        if self.lpips is not None:
+            terms["lpips"] = own.perceptual_weight * self.lpips(made, x, generator)
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: float(value.detach()) for name, value in terms.items()}
+
+    @torch.no_grad()
+    def show(self, batch: Batch) -> Tensor:
+        """Ground truth above its reconstruction `[3, H, W]`, one frame of every clip."""
+        x = batch.hr[:12, 0]
+        codec = self.pipeline.codec
+        made = (codec.to_frames(codec.to_latents(x * 2 - 1, x), x) + 1) / 2
+        return torch.cat([torch.cat(list(row), dim=-1) for row in (x, made)], dim=-2)
+
+
+class _Autoencoder(nn.Module):
+    """Encode, sample with the given noise, decode: one call, as distributed training wants it."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        posterior = KLCodec(self.vae).posterior(x)
+        z: Any = posterior.mean + posterior.std * noise
+        (made,) = self.vae.decode(z, return_dict=False)
+        return made, posterior.mean, posterior.logvar

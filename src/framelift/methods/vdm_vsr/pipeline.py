@@ -1,0 +1,257 @@
+"""VDM-VSR: video super-resolution by diffusion posterior sampling with a video diffusion prior.
+
+Zhan, Pang, Zhu and Bai, "Rethinking Video Super-Resolution: Towards Diffusion-Based Methods without
+Motion Alignment", 2025. Equations, sections and Algorithm 1 are the paper's;
+docs/methods/vdm_vsr.md says what differs and why. Nothing here was trained on pairs: the operator
+is an argument.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler
+from torch import Tensor
+
+from framelift.errors import UsageError
+from framelift.methods.base import ClipInfo, Noise, OnStep, Step, VSRPipeline
+from framelift.methods.vdm_vsr.psld import glue
+from framelift.methods.vdm_vsr.settings import VDMVSRSettings
+from framelift.methods.vdm_vsr.stdit import STDiT
+from framelift.methods.vdm_vsr.transition import Transition
+from framelift.models.codec import KLCodec
+from framelift.ops.degrade.observation import Observation
+from framelift.ops.noise import PositionNoise
+from framelift.ops.windows import Window, sliding_windows
+
+Operator = Callable[[Tensor], Tensor]
+"""H: HR frames `[n, 3, H, W]` → what is observed of them, in any shape; differentiable."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Y of one clip, and how it came about: Y = M(H(X)) + E (eq. 15), all in [-1, 1].
+
+    M keeps the frames with the indices `kept` (None: all); H sees these alone.
+    """
+
+    y: Tensor
+    operator: Operator
+    kept: tuple[int, ...] | None = None
+
+
+class VDMVSRPipeline(VSRPipeline):
+    """LR clip [0, 1] → clip `downscale` times the size, under a known operator.
+
+    `frames`, `height` and `width` are the clip that the prior was trained on, in HR pixels; shorter
+    clips are completed by unobserved frames. `step_size` holds ζ for each factor.
+    """
+
+    _optional_components = ["transformer"]  # noqa: RUF012
+    size_multiple = 4
+    default_window = 10
+    default_overlap = 2
+    default_tile_overlap = 4
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        scheduler: DDPMScheduler,
+        transformer: STDiT | None = None,
+        frames: int = 10,
+        height: int = 64,
+        width: int = 64,
+        steps: int = 1000,
+        step_size: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, scheduler=scheduler, transformer=transformer)
+        self.register_to_config(
+            frames=frames, height=height, width=width, steps=steps, step_size=step_size or {}
+        )
+        for network in (vae, transformer):
+            if network is not None:
+                network.requires_grad_(False)
+
+    @property
+    def codec(self) -> KLCodec:
+        return KLCodec(self.vae)
+
+    def scale_of(self, settings: VDMVSRSettings) -> int:
+        """The enlargement is the factor of the operator."""
+        return settings.downscale
+
+    def tile_of(self, settings: VDMVSRSettings) -> int:
+        """The prior's own size, in LR pixels."""
+        return max(self.config["height"], self.config["width"]) // settings.downscale
+
+    def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
+        """Windows of the prior's length; a shot's last one reaches back for full length."""
+        return sliding_windows(info.frames, window, overlap, info.cuts)
+
+    def __call__(
+        self,
+        frames: Tensor,
+        *,
+        settings: VDMVSRSettings | None = None,
+        noise: Noise | None = None,
+        mask: Tensor | None = None,
+        on_step: OnStep | None = None,
+        operator: Operator | None = None,
+    ) -> Tensor:
+        """Upscale `[T, 3, h, w]` in [0, 1] (see `VSRPipeline`).
+
+        `mask` `[T]` is M: frames where it is False are not looked at. `operator` replaces the
+        settings' own H; it still maps `downscale` times larger frames to frames like these.
+        """
+        settings = settings or VDMVSRSettings()
+        count, height, width = len(frames), *frames.shape[-2:]
+        s = settings.downscale
+        least = (self.config["height"] // s, self.config["width"] // s)
+        y = F.pad(  # the prior knows no smaller pictures
+            frames * 2 - 1,
+            (0, max(0, least[1] - width), 0, max(0, least[0] - height)),
+            mode="replicate",
+        )
+        kept = [i for i in range(count) if mask is None or bool(mask[i])]
+        if not kept:
+            raise UsageError("The mask leaves no frame to look at.", "Keep at least one frame.")
+        measurement = Measurement(
+            y[kept].to(self.device), operator or self.operator(settings), tuple(kept)
+        )
+        size = (max(count, self.config["frames"]), y.shape[-2] * s, y.shape[-1] * s)
+        (made,) = self.sample(
+            [measurement],
+            size,
+            settings=settings,
+            noises=[noise or PositionNoise()],
+            on_step=on_step,
+        )
+        return ((made[:count, :, : height * s, : width * s] + 1) / 2).clamp(0, 1)
+
+    @staticmethod
+    def operator(settings: VDMVSRSettings) -> Observation:
+        """H of eq. 12: blur and decimate."""
+        return Observation(settings.downscale, settings.blur_sigma, decimation=settings.decimation)
+
+    @torch.enable_grad()
+    def sample(
+        self,
+        measurements: Sequence[Measurement],
+        size: tuple[int, int, int],
+        *,
+        settings: VDMVSRSettings,
+        noises: Sequence[Noise],
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Algorithm 1 for a batch of clips of `size` (T, H, W); each has a noise of its own.
+
+        Returns X̂ `[B, T, 3, H, W]` in [-1, 1], not clamped.
+        """
+        self._check(settings)
+        frames, factor = size[0], self.codec.factor
+        shape = (self.codec.latent_channels, size[1] // factor, size[2] // factor)
+
+        def draw(stream: str, step: int = 0) -> Tensor:
+            fields = [noise(stream, frames, shape, step).transpose(0, 1) for noise in noises]
+            return torch.stack(fields).to(self.device)
+
+        z = draw("start")  # line 1
+        z0 = z
+        timesteps = self.timesteps(settings)
+        for i, (t, s) in enumerate(pairwise([*timesteps, -1])):  # line 2
+            z = z.detach().requires_grad_()
+            epsilon, v = self.denoise(z, t)
+            step = self.transition(t, s)
+            z0 = step.z0(z, epsilon)  # lines 3 and 4
+            with torch.no_grad():
+                z_next = step.mean(z, z0)  # lines 5 and 6
+                if s >= 0:
+                    z_next = z_next + (0.5 * step.log_variance(v, z)).exp() * draw("step", i)
+            objective, residuals = self.discrepancy(z0, measurements, settings)  # line 7
+            (gradient,) = torch.autograd.grad(objective.sum(), z)
+            z = z_next - self.step_size(settings, step) * gradient  # line 8
+            z0 = z0.detach()
+            if on_step:
+                total = len(timesteps)
+                on_step(Step(i, total, t, (i + 1) / total, float(residuals.detach().mean())))
+        with torch.no_grad():
+            return self.decode(z0.transpose(1, 2))  # line 10
+
+    def discrepancy(
+        self, z0: Tensor, measurements: Sequence[Measurement], settings: VDMVSRSettings
+    ) -> tuple[Tensor, Tensor]:
+        """What shall become small for each clip, and ‖Y - M(H(D(Ẑ0)))‖ itself, both `[B]`.
+
+        Only frames that are observed are decoded.
+        """
+        clips = [
+            z if m.kept is None else z[:, list(m.kept)]
+            for z, m in zip(z0, measurements, strict=True)
+        ]
+        together = torch.cat(clips, dim=1).transpose(0, 1)
+        decoded = self.decode(together[None])[0].split([clip.shape[1] for clip in clips])
+        residuals = torch.stack(
+            [
+                torch.linalg.vector_norm(m.y - m.operator(x))
+                for x, m in zip(decoded, measurements, strict=True)
+            ]
+        )
+        objective = residuals if settings.norm == "unsquared" else residuals**2
+        if settings.psld:
+            objective = objective + settings.psld * glue(self.codec, z0, measurements)
+        return objective, residuals
+
+    def denoise(self, z: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        """ε̂ and v of the prior, each like `z` `[B, c, T, h, w]` and of its precision."""
+        assert self.transformer is not None
+        inputs = z.to(self.transformer.dtype)
+        output = self.transformer(inputs, torch.tensor(t, device=z.device)).to(z.dtype)
+        if output.shape[1] == z.shape[1]:
+            return output, None
+        epsilon, v = output.chunk(2, dim=1)
+        return epsilon, v
+
+    def decode(self, z: Tensor) -> Tensor:
+        """D, frame by frame: `[B, T, c, h, w]` → `[B, T, 3, H, W]`."""
+        frames = self.codec.to_frames(z.flatten(0, 1), z)
+        return frames.unflatten(0, z.shape[:2])
+
+    def transition(self, t: int, s: int) -> Transition:
+        """The reverse step from t to s (-1: the end)."""
+        return Transition(self.scheduler.alphas_cumprod, torch.tensor(t), torch.tensor(s))
+
+    def timesteps(self, settings: VDMVSRSettings) -> list[int]:
+        """Sampling steps, from noisy to clean."""
+        scheduler = copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(settings.steps or self.config["steps"])
+        return scheduler.timesteps.tolist()
+
+    def step_size(self, settings: VDMVSRSettings, step: Transition) -> float:
+        """η_t of a step."""
+        zeta = settings.step_size
+        if zeta is None:
+            zeta = self.config["step_size"][str(settings.downscale)]
+        if settings.step_schedule == "decaying":
+            return zeta * float((1 - step.alpha_bar).sqrt())
+        return zeta * float(step.alpha_bar.sqrt() if settings.step_schedule == "rising" else 1)
+
+    def _check(self, settings: VDMVSRSettings) -> None:
+        if self.transformer is None:
+            raise UsageError(
+                "This pipeline has an autoencoder but no prior.", "Train one from it (stage prior)."
+            )
+        known = self.config["step_size"]
+        if settings.step_size is None and str(settings.downscale) not in known:
+            raise UsageError(
+                f"This preset knows no step size for a factor of {settings.downscale}.",
+                f"Set step_size, or use a factor of {', '.join(known) or 'none'}.",
+            )
+        for network in (self.vae, self.transformer):
+            if settings.checkpointing:
+                network.enable_gradient_checkpointing()
+            else:
+                network.disable_gradient_checkpointing()

@@ -1,0 +1,40 @@
+"""PSLD's extra term, which keeps latents where the encoder would put them.
+
+Rout et al., "Solving Linear Inverse Problems Provably via Posterior Sampling with Latent Diffusion
+Models", NeurIPS 2023, eq. 6: ‖E(Aᵀy + (I - AᵀA) D(ẑ0)) - ẑ0‖. Not part of VDM-VSR; an option.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from framelift.models.codec import KLCodec
+
+
+class Observed(Protocol):
+    """What is known of a clip (see `pipeline.Measurement`)."""
+
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def operator(self) -> Callable[[Tensor], Tensor]: ...
+    @property
+    def kept(self) -> tuple[int, ...] | None: ...
+
+
+def glue(codec: KLCodec, z0: Tensor, measurements: Sequence[Observed]) -> Tensor:
+    """The term for every clip of `z0` `[B, c, T, h, w]`, over its observed frames: `[B]`.
+
+    Aᵀ is the operator's adjoint at the decoded frames, whether it is linear or not.
+    """
+    terms = []
+    for z, m in zip(z0, measurements, strict=True):
+        z = z.transpose(0, 1) if m.kept is None else z[:, list(m.kept)].transpose(0, 1)
+        x = codec.to_frames(z, z)
+        seen, adjoint, *_ = torch.func.vjp(m.operator, x)
+        (correction,) = adjoint(m.y - seen)  # Aᵀ(y - A x)
+        encoded = codec.posterior(x + correction).mean
+        terms.append(torch.linalg.vector_norm(codec.normalise(encoded) - z))
+    return torch.stack(terms)

@@ -1,0 +1,192 @@
+"""Training of VDM-VSR's parts on Moving MNIST made from a small real IDX file."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from framelift.data.store import open_store
+from framelift.methods.load import load_pipeline
+from framelift.methods.vdm_vsr.objective import PriorObjective, PriorSettings, variational_bits
+from framelift.methods.vdm_vsr.regression import RegressionPipeline
+from framelift.methods.vdm_vsr.stdit import STDiT
+from framelift.methods.vdm_vsr.transition import Transition
+from framelift.training.loop import train
+from framelift.training.objectives import build_objective
+from framelift.training.settings import RECIPES, load_recipe
+
+VAE = {
+    "block_out_channels": [8, 8, 8, 16],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "mid_block_add_attention": False,
+}
+PRIOR = {"hidden_size": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """Bars and rings of 28×28 pixels in MNIST's format."""
+    root = tmp_path_factory.mktemp("data") / "mnist"
+    root.mkdir()
+    y, x = np.mgrid[:28, :28]
+    rng = np.random.default_rng(0)
+    for name, count in (("train-images", 30), ("t10k-images", 10)):
+        images = []
+        for _ in range(count):
+            radius, angle = rng.uniform(4, 11), rng.uniform(0, np.pi)
+            ring = abs(np.hypot(y - 14, x - 14) - radius) < 2
+            bar = abs((x - 14) * np.sin(angle) + (y - 14) * np.cos(angle)) < 2
+            images.append(np.where(ring | bar, 255, 0))
+        data = np.array(images, np.uint8)
+        head = b"".join(int(n).to_bytes(4) for n in (0x803, *data.shape))
+        (root / f"{name}-idx3-ubyte.gz").write_bytes(gzip.compress(head + data.tobytes()))
+    return root.parent
+
+
+@pytest.fixture
+def settings(make_settings):
+    def make(stage, frames=4, **changes):
+        source = {"dataset": "moving-mnist", "folder": "mnist", "split": "train"}
+        source["holdout_split"] = "val"
+        defaults = {
+            "method": "vdm_vsr",
+            "stage": stage,
+            "objective": {},
+            "model": {"vae": VAE, "transformer": PRIOR},
+            "data": {
+                "frames": frames,
+                "crop": 64,
+                "margin": 0,
+                "augment": "none",
+                "sources": [source],
+                "holdout": [],
+            },
+            "optim": {"lr": 3e-3, "ema_decay": 0.9},
+            "run": {"steps": 24, "batch": 4, "log_every": 4, "validate_every": 12},
+        }
+        made = make_settings(**defaults)
+        made.objective.clear()
+        made.model.clear()
+        made.model.update(defaults["model"])
+        made.objective.update(changes.pop("objective", {}))
+        return made
+
+    return make
+
+
+def held_out(folder: Path, term: str) -> list[float]:
+    import json
+
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [r[f"held_out_{term}"] for r in records if f"held_out_{term}" in r]
+
+
+def losses(folder: Path) -> list[float]:
+    import json
+
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [r["loss"] for r in records if "loss" in r]
+
+
+def test_autoencoder_then_prior(settings, digits, cache, tmp_path):
+    first = train(settings("autoencoder", 1), digits, tmp_path / "ae", cache)
+    assert losses(tmp_path / "ae")[-1] < 0.7 * losses(tmp_path / "ae")[0]
+    assert (tmp_path / "ae/samples/0000024.png").exists()
+
+    from dataclasses import replace
+
+    second = settings("prior", objective={"fit_latents": True})
+    second = replace(second, init_from=str(first))
+    folder = train(second, digits, tmp_path / "prior", cache)
+    assert losses(tmp_path / "prior")[-1] < 0.95 * losses(tmp_path / "prior")[0]
+    assert held_out(tmp_path / "prior", "variance")
+
+    before, after = load_pipeline(first), load_pipeline(folder)
+    for a, b in zip(before.vae.parameters(), after.vae.parameters(), strict=True):
+        assert torch.equal(a, b)  # the prior's training leaves the autoencoder alone
+    assert after.vae.config["shift_factor"] is not None
+    objective = PriorObjective(after, PriorSettings())
+    clips = open_store(digits, second.data.sources, cache)
+    hr = torch.stack([torch.from_numpy(c.frames[0:4, :, :]) for c in clips[:8]])
+    z = objective.encode(hr.permute(0, 1, 4, 2, 3).float() / 255, torch.Generator())
+    assert z.shape == (8, 4, 4, 8, 8)
+    assert abs(float(z.mean())) < 0.3
+    assert 0.7 < float(z.std()) < 1.4
+
+
+def test_regression_learns_both_factors(settings, digits, cache, tmp_path):
+    folder = train(settings("regression"), digits, tmp_path / "run", cache)
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+    pipeline = RegressionPipeline.from_pretrained(folder)
+    for scale in (4, 8):
+        pipeline.register_to_config(scale=scale)
+        made = pipeline(torch.rand(4, 3, 64 // scale, 64 // scale))
+        assert made.shape == (4, 3, 64, 64)
+
+
+def test_variational_term_trains_the_variance_alone():
+    generator = torch.Generator().manual_seed(0)
+    z0, noise, epsilon, v = (torch.randn(2, 4, 2, 3, 3, generator=generator) for _ in range(4))
+    cumulative = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+    t = torch.tensor([5, 800])
+    step = Transition(cumulative, t, t - 1)
+    alpha_bar = step.alpha_bar.reshape(-1, 1, 1, 1, 1)
+    z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise
+    v.requires_grad_()
+    bits = variational_bits(step, z_t, z0, epsilon, v)
+    bits.sum().backward()
+    assert bits.shape == (2,)
+    assert v.grad is not None
+    assert v.grad.abs().sum() > 0
+    exact = variational_bits(step, z_t, z0, noise, torch.full_like(v, -1.0))
+    torch.testing.assert_close(exact, torch.zeros(2), atol=1e-3, rtol=0)
+    assert (bits.detach() > exact).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [
+        ({}, 29.55),  # the authors' STDiT-SS/2, without cross-attention and caption embedder
+        ({"hidden_size": 1152, "depth": 28, "num_heads": 16}, 604.8),
+    ],
+)
+def test_author_sizes(config, millions):
+    with torch.device("meta"):
+        network = STDiT(**config)
+    count = sum(p.numel() for p in network.parameters()) / 1e6
+    c, depth = config.get("hidden_size", 384), config.get("depth", 12)
+    matrices = 16 * c * c * depth / 1e6  # two attentions and an MLP of four times the width
+    assert matrices < count < 1.09 * matrices
+    assert count == pytest.approx(millions, abs=0.06)
+
+
+def test_recipes_build_what_they_name():
+    for path in sorted(RECIPES.glob("vdm_vsr_*.toml")):
+        made = load_recipe(path)
+        if made.stage == "regression":
+            assert build_objective(made).trained is not None
+        elif "transformer" in made.model:
+            with torch.device("meta"):
+                assert sum(p.numel() for p in STDiT(**made.model["transformer"]).parameters())
+
+
+@pytest.mark.parametrize("temporal", ["sincos", "rope"])
+def test_time_reaches_every_frame(temporal):
+    """A change in one frame alters the prediction of all once the zero gates are open."""
+    torch.manual_seed(0)
+    network = STDiT(hidden_size=16, depth=2, num_heads=2, temporal=temporal)
+    z = torch.randn(1, 4, 5, 4, 4)
+    other = z.clone()
+    other[:, :, 1] += 1
+    t = torch.tensor(300)
+    assert torch.equal(network(z, t), torch.zeros(1, 8, 5, 4, 4))  # the last layer starts at zero
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    change = (network(z, t) - network(other, t)).abs().amax(dim=(0, 1, 3, 4))
+    assert (change > 1e-5).all()
+    reversed_in_time = network(z.flip(2), t).flip(2)
+    assert (network(z, t) - reversed_in_time).abs().max() > 1e-4  # it knows time's direction
