@@ -65,12 +65,14 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 @cache
 def code_digest(*packages: str) -> str:
     """SHA-256 of the source of framelift's packages without their subpackages, given as "ops" or
-    "ops/degrade". In a key, it keeps numbers from outliving the code that made them.
+    "ops/degrade", or of single files, as "ops/noise.py". In a key, it keeps numbers from outliving
+    the code that made them.
     """
     root = Path(framelift.__file__).parent
     digest = hashlib.sha256()
     for package in packages:
-        for file in sorted((root / package).glob("*.py")):
+        place = root / package
+        for file in [place] if place.is_file() else sorted(place.glob("*.py")):
             digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
 

@@ -92,17 +92,24 @@ def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
     names = (*ENGINE, "options", "scale", "height")
     device = choose_device(settings.device)
     return {
-        "method": method.name,
-        "sampler": preset.sampler,
+        **preset_identity(preset, settings.weights_dir),
         "window": [preset.window, preset.overlap, preset.color_fix],
-        "components": {
-            name: [component.type, component.config, _weights(preset, name, settings.weights_dir)]
-            for name, component in sorted(preset.components.items())
-        },
         "settings": {name: chosen[name] for name in names}
         | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
         "code": code_digest("engine", "methods", package, "models", "flow", "ops"),
         "versions": versions("torch", "diffusers", "transformers"),
+    }
+
+
+def preset_identity(preset: Preset, weights_dir: Path | None) -> dict[str, Any]:
+    """Method, sampler and components of a preset, with hashes of the weights."""
+    return {
+        "method": method_of(preset).name,
+        "sampler": preset.sampler,
+        "components": {
+            name: [component.type, component.config, _weights(preset, name, weights_dir)]
+            for name, component in sorted(preset.components.items())
+        },
     }
 
 

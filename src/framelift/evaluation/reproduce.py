@@ -49,6 +49,7 @@ def reproduce(
     for name in roots:
         find_spec(name)
     item = _only(item, settings.metrics)
+    _check_options(item, settings)
     request = Request(item, settings, roots, output, on_progress, should_stop)
     make = make_table if item.kind == "table" else _function(item)
     _check_data(request)
@@ -68,6 +69,15 @@ def _only(item: Item, metrics: Sequence[str]) -> Item:
                 f"{item.name} has no column {name!r}.", f"It has {', '.join(item.metrics)}."
             )
     return replace(item, metrics=tuple(metrics))
+
+
+def _check_options(item: Item, settings: ReproduceSettings) -> None:
+    for name in ("preset", "options"):
+        if getattr(settings, name) and not item.full.setup:
+            raise UsageError(
+                f"{item.name} takes no --{name}.",
+                "framelift evaluate compares presets and settings of your choice.",
+            )
 
 
 def make_table(request: Request) -> Reproduction:

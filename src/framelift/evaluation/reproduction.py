@@ -40,11 +40,21 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of any shape; its numbers belong in the record as well."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Reproduction:
-    """What was made: blocks of a table, files of a figure, sentences that go with them."""
+    """What was made: blocks of a table, other tables, files of a figure, sentences on them."""
 
     item: Item
     blocks: tuple[Block, ...] = ()
+    tables: tuple[Table, ...] = ()
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +65,8 @@ class Reproduction:
         for block in self.blocks:
             parts.append(f"## {block.title}\n\n{markdown_table(*block.cells(self.item))}")
             parts.append("".join(f"- {fact}\n" for fact in block.facts))
+        for table in self.tables:
+            parts.append(f"## {table.title}\n\n{markdown_table(table.heads, table.rows)}")
         parts += [f"- {note}" for note in self.notes]
         return "\n".join(parts) + "\n"
 
@@ -78,19 +90,20 @@ class Reproduction:
     def show(self) -> None:
         """Print on standard output."""
         from rich.markup import escape
-        from rich.table import Table
+        from rich.table import Table as RichTable
 
         console = wide_console()
-        for block in self.blocks:
-            table = Table(title=escape(block.title), box=None, pad_edge=False, title_justify="left")
-            heads, rows = block.cells(self.item)
-            for head in heads:
+        shown = [(b.title, *b.cells(self.item), b.facts) for b in self.blocks]
+        shown += [(t.title, t.heads, t.rows, ()) for t in self.tables]
+        for title, heads, rows, facts in shown:
+            table = RichTable(title=escape(title), box=None, pad_edge=False, title_justify="left")
+            for column, head in enumerate(heads):
                 table.add_column(
-                    head.replace(", ", "\n"), justify="left" if head == "method" else "right"
+                    escape(head.replace(", ", "\n")), justify="right" if column else "left"
                 )
             for row in rows:
-                table.add_row(*row)
-            console.print(table, *map(escape, block.facts), "", sep="\n")
+                table.add_row(*map(escape, row))
+            console.print(table, *map(escape, facts), "", sep="\n")
         for line in [*map(str, self.files), *self.notes]:
             console.print(line, markup=False)
 

@@ -113,6 +113,10 @@ class ReproduceSettings:
     """Only these columns of the table (default: all)."""
     full: bool = False
     """The paper's protocol, instead of centre crops and a few frames of every clip."""
+    preset: str | None = None
+    """Preset, preset file or pipeline folder that a figure is made with (default: the item's)."""
+    options: tuple[str, ...] = ()
+    """Deviations from a figure's setup, or settings of its method, as name=value."""
     seed: int = 0
     """Seed of degradations and of the methods' noise."""
     device: str = "auto"

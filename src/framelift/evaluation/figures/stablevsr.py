@@ -13,6 +13,7 @@ from framelift.data.degradation import Degradation
 from framelift.engine import budget
 from framelift.engine.clip import to_rgb
 from framelift.evaluation.cases import dataset_cases
+from framelift.evaluation.figures.curves import Curve, chart
 from framelift.evaluation.pictures import (
     below,
     beside,
@@ -165,7 +166,8 @@ def steps_curve(request: Request) -> Reproduction:
         values = [block.ours.get(row.title, {}).get(metric) for row in request.item.rows]
         known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
         if known:
-            curves.append(labelled(METRICS[metric].title, _curve(known)))
+            picture = chart([Curve(known)], size=CURVE, log_x=True)
+            curves.append(labelled(METRICS[metric].title, picture))
     path = request.output / f"{request.item.name.split('/')[-1]}.png"
     write_picture(path, beside(curves))
     return replace(made, files=(path,))
@@ -181,24 +183,3 @@ def _picture(request: Request, rgb: np.ndarray) -> Reproduction:
     write_picture(path, rgb)
     notes = (request.item.notes,) if request.item.notes else ()
     return Reproduction(request.item, files=(path,), notes=notes)
-
-
-def _curve(points: list[tuple[int, float]]) -> np.ndarray:
-    """A line through (steps, value), with both ends of both axes named."""
-    width, height = CURVE
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    xs, ys = (np.array(axis, float) for axis in zip(*points, strict=True))
-    x = 45 + (np.log(xs) - np.log(xs[0])) / max(np.log(xs[-1] / xs[0]), 1e-9) * (width - 65)
-    y = height - 30 - (ys - ys.min()) / max(float(np.ptp(ys)), 1e-12) * (height - 50)
-    line = np.stack([x, y], axis=1).round().astype(np.int32)
-    cv2.polylines(canvas, [line], False, (30, 90, 200), 2, cv2.LINE_AA)
-    for (px, py), count in zip(line.tolist(), xs, strict=True):
-        cv2.circle(canvas, (px, py), 3, (30, 90, 200), -1, cv2.LINE_AA)
-        _write(canvas, f"{count:g}", (px - 6, height - 10))
-    for value, py in ((ys.max(), 20), (ys.min(), height - 30)):
-        _write(canvas, f"{value:.4g}", (2, py + 4))
-    return canvas
-
-
-def _write(canvas: np.ndarray, text: str, at: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (60, 60, 60), 1, cv2.LINE_AA)

@@ -49,10 +49,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of every clip is used."""
+    """How much is computed: of every clip, and by a function."""
 
     crop: int | None = None
     frames: int | None = None
+    setup: dict[str, Any] = field(default_factory=dict)
+    """For kind "function": what else the function takes; the reduced setup says what differs from
+    the full one. `--options` may change whatever the full setup names."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Item:
     function: str = ""
     """For kind "function": "module:name" of a callable that takes a `reproduce.Request` and
     returns a `reproduce.Reproduction`."""
+    preset: str = ""
+    """For kind "function": the preset that it runs, unless `--preset` names another."""
     protocol: str = "framelift"
     metrics: tuple[str, ...] = ()
     """Columns of the table, in the paper's order."""
@@ -88,11 +93,15 @@ def list_items() -> list[Item]:
 
 def load_item(name: str) -> Item:
     """An item by its name, paper/item; hyphens and underscores do not matter."""
-    known = {f"{p.parent.name}/{p.stem}": p for p in FOLDER.glob("*/*.toml")}
+    known = {_name(path): path for path in FOLDER.glob("*/*.toml")}
     for found, path in known.items():
         if _plain(found) == _plain(name):
             return _read(path)
     raise UsageError(f"There is no item {name!r}.", suggest(name, known))
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name.replace('_', '-')}/{path.stem}"
 
 
 def _plain(name: str) -> str:
@@ -109,4 +118,4 @@ def _read(path: Path) -> Item:
         for name, kind in (("data", Data), ("rows", Row))
     }
     item = from_mapping(Item, content, str(path))
-    return replace(item, name=f"{path.parent.name}/{path.stem}", **tables)
+    return replace(item, name=_name(path), **tables)

@@ -1,0 +1,1 @@
+"""VDM-VSR's experiments (section IV): curves and pictures of Moving MNIST, BAIR's table."""
