@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from framelift.models.draw import randint
 from framelift.weights.torchvision import torchvision_weights
 
 
@@ -30,8 +31,3 @@ class PerceptualLoss(nn.Module):
         count = max(1, round(len(target) * self.share))
         part = (slice(count), slice(None), slice(y, y + side), slice(x, x + side))
         return self.network(picture.clamp(-1, 1)[part], target[part]).mean()
-
-
-def randint(limit: int, generator: torch.Generator) -> int:
-    """A whole number below `limit`, on whatever device the generator lives."""
-    return int(torch.randint(limit, (1,), generator=generator, device=generator.device))

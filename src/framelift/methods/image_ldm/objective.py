@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from framelift.data.crops import Batch
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.models.block_transform import BlockTransformCodec
-from framelift.models.perceptual import PerceptualLoss, randint
+from framelift.models.draw import draw_timesteps, normal, randint
+from framelift.models.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,9 @@ class ImageLDMObjective:
         self, unet: nn.Module, x0: Tensor, condition: Tensor, generator: torch.Generator
     ) -> Tensor:
         """‖v_θ(x_t, t, LR) − v‖², t uniform."""
-        noise = torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
+        noise = normal(x0.shape, x0.device, generator)
         steps = self.scheduler.config.num_train_timesteps
-        t = torch.randint(steps, (len(x0),), generator=generator, device=generator.device)
-        t = t.to(x0.device)
+        t = draw_timesteps(steps, len(x0), x0.device, generator)
         alpha, sigma = self.pipeline.alpha_sigma(t)
         x_t = alpha * x0 + sigma * noise
         return F.mse_loss(_predict(unet, x_t, t, condition), alpha * noise - sigma * x0)
@@ -108,7 +108,7 @@ class ImageLDMObjective:
         sampler.set_timesteps(timesteps=list(self.settings.timesteps))
         stop = randint(len(sampler.timesteps), generator)
         size = (len(lr), self.codec.latent_channels, *lr.shape[-2:])
-        x_t = torch.randn(size, generator=generator, device=generator.device).to(lr.device)
+        x_t = normal(size, lr.device, generator)
         with torch.no_grad():
             for t in sampler.timesteps[:stop]:
                 v = _predict(unet, x_t, t.to(lr.device).expand(len(lr)), condition)

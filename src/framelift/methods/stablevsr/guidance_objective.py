@@ -17,7 +17,8 @@ from framelift.data.crops import Batch
 from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
-from framelift.models.perceptual import PerceptualLoss, randint
+from framelift.models.draw import randint
+from framelift.models.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import visits
 from framelift.methods.stablevsr.tcm import build_tcm
-from framelift.models.perceptual import PerceptualLoss, randint
+from framelift.models.draw import draw_timesteps, normal, randint
+from framelift.models.perceptual import PerceptualLoss
 from framelift.ops.warp import warp
 
 TRUSTED_CHANGE = 0.1  # in [-1, 1]; where the warped truth changes more, something appeared
@@ -102,12 +103,14 @@ class StableVSRObjective:
     ) -> Tensor:
         """Algorithm 2; equation 9 with the scheduler's own target (v or ε)."""
         pipeline = self.pipeline
-        t = _timesteps(pipeline.scheduler.config["num_train_timesteps"], hr, generator)
+        t = draw_timesteps(
+            pipeline.scheduler.config["num_train_timesteps"], len(hr), hr.device, generator
+        )
         alpha, sigma = pipeline.alpha_sigma(t)
         states = []
         for n in range(2):  # lines 2 to 5
             x0 = pipeline.codec.to_latents(hr[:, n], lr[:, n])
-            noise = _normal(x0.shape, hr.device, generator)
+            noise = normal(x0.shape, hr.device, generator)
             state = self._state(lr[:, n], alpha * x0 + sigma * noise, generator)
             states.append((state, x0, noise))
         (neighbour, *_), (current, x0, noise) = states
@@ -128,7 +131,7 @@ class StableVSRObjective:
         states = []
         for n in range(hr.shape[1]):
             size = (len(lr), pipeline.codec.latent_channels, *lr.shape[-2:])
-            state = self._state(lr[:, n], _normal(size, hr.device, generator), generator)
+            state = self._state(lr[:, n], normal(size, hr.device, generator), generator)
             state.scheduler = pipeline.new_scheduler(self.sampling)
             states.append(state)
         timesteps = states[0].scheduler.timesteps.to(hr.device)
@@ -178,7 +181,7 @@ class StableVSRObjective:
         """`x_t` beside the LR frames, which get the preset's noise level if there is a label."""
 
         def noise(stream: str, frames: Any, size: Any, step: int = 0) -> Tensor:
-            return _normal((len(lr), *size), lr.device, generator)
+            return normal((len(lr), *size), lr.device, generator)
 
         pipeline = self.pipeline
         condition, self.label = pipeline.condition(lr, self.sampling, noise)
@@ -227,12 +230,3 @@ def build_pipeline(
 
 def _tuples(content: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-
-
-def _normal(size: Any, device: torch.device, generator: torch.Generator) -> Tensor:
-    return torch.randn(size, generator=generator, device=generator.device).to(device)
-
-
-def _timesteps(limit: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    t = torch.randint(limit, (len(like),), generator=generator, device=generator.device)
-    return t.to(like.device)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from framelift.data.crops import Batch
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.models.codec import KLCodec
+from framelift.models.draw import normal
 from framelift.models.perceptual import PerceptualLoss
 
 
@@ -68,7 +69,7 @@ class AutoencoderObjective:
         side = 2 ** (len(self.pipeline.vae.config["block_out_channels"]) - 1)
         channels, (height, width) = self.pipeline.vae.config["latent_channels"], x.shape[-2:]
         size = (len(x), channels, height // side, width // side)
-        noise = torch.randn(size, generator=generator, device=generator.device).to(x.device)
+        noise = normal(size, x.device, generator)
         made, mean, logvar = (a.float() for a in network(x, noise))
         terms = {
             "absolute": own.absolute_weight * F.l1_loss(made, x),

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from framelift.data.crops import Batch
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition, normal_kl
+from framelift.models.draw import draw_timesteps, normal
 from framelift.models.local_autoencoder import LocalAutoencoderKL
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
@@ -32,6 +32,9 @@ class PriorSettings:
 
     variance_weight: float = 1.0
     """Weight of the variational term that trains the variance; 0 leaves it out."""
+    min_snr: float = 0.0
+    """γ of min-SNR weighting (Hang et al. 2023), which makes a short training learn shapes sooner:
+    each timestep counts min(SNR, γ)/SNR; 0 weighs all alike, as the paper's code does."""
     fit_latents: bool = False
     """Measure the latents' mean and deviation on the first clips and write them to the VAE's
     configuration, so that the diffusion sees zero mean and unit variance."""
@@ -72,13 +75,16 @@ class PriorObjective:
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch of clips and its terms."""
         z0 = self.encode(batch.hr, generator)
-        t = _uniform(self.pipeline.scheduler.config["num_train_timesteps"], z0, generator)
-        epsilon = _normal(z0.shape, z0.device, generator)
+        t = draw_timesteps(
+            self.pipeline.scheduler.config["num_train_timesteps"], len(z0), z0.device, generator
+        )
+        epsilon = normal(z0.shape, z0.device, generator)
         step = Transition(self.pipeline.scheduler.alphas_cumprod, t, t - 1)
         alpha_bar = step.alpha_bar.reshape(-1, 1, 1, 1, 1)
         z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * epsilon
         predicted, v = split(network(z_t, t).float(), z0.shape[1])
-        terms = {"epsilon": F.mse_loss(predicted, epsilon)}
+        error = (predicted - epsilon).square().flatten(1).mean(dim=1)
+        terms = {"epsilon": (error * self.weight(step.alpha_bar)).mean()}
         if v is not None and self.settings.variance_weight:
             bits = variational_bits(step, z_t, z0, predicted.detach(), v)
             kept = (t > 0).to(bits)
@@ -86,11 +92,18 @@ class PriorObjective:
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(value.detach()) for name, value in terms.items()}
 
+    def weight(self, alpha_bar: Tensor) -> Tensor:
+        """How much a timestep counts, `[B]`."""
+        if not self.settings.min_snr:
+            return torch.ones_like(alpha_bar)
+        snr = alpha_bar / (1 - alpha_bar)
+        return snr.clamp(max=self.settings.min_snr) / snr
+
     @torch.no_grad()
     def encode(self, hr: Tensor, generator: torch.Generator) -> Tensor:
         """Latents `[B, c, T, h, w]` of clips `[B, T, 3, H, W]` in [0, 1], drawn from the VAE."""
         posterior = self.pipeline.codec.posterior(hr.flatten(0, 1) * 2 - 1)
-        z = posterior.mean + posterior.std * _normal(posterior.mean.shape, hr.device, generator)
+        z = posterior.mean + posterior.std * normal(posterior.mean.shape, hr.device, generator)
         return self.pipeline.codec.normalise(z.float()).unflatten(0, hr.shape[:2]).transpose(1, 2)
 
     @torch.no_grad()
@@ -152,12 +165,3 @@ def build_pipeline(model: dict[str, Any]) -> VDMVSRPipeline:
     )
     transformer = STDiT(**model["transformer"]) if "transformer" in model else None
     return VDMVSRPipeline(vae, scheduler, transformer)
-
-
-def _normal(size: Any, device: torch.device, generator: torch.Generator) -> Tensor:
-    return torch.randn(size, generator=generator, device=generator.device).to(device)
-
-
-def _uniform(limit: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    t = torch.randint(limit, (len(like),), generator=generator, device=generator.device)
-    return t.to(like.device)

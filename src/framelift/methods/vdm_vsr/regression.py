@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from framelift.data.crops import Batch
 from framelift.methods.base import Noise, OnStep, VSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
+from framelift.models.draw import normal, randint
 from framelift.ops.degrade.observation import Observation
 
 PATCH = 8
@@ -87,8 +88,7 @@ class RegressionObjective:
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch of clips and its terms."""
         scales = self.settings.scales
-        drawn = torch.randint(len(scales), (), generator=generator, device=generator.device)
-        scale = scales[int(drawn)]
+        scale = scales[randint(len(scales), generator)]
         x = batch.hr * 2 - 1
         loss = F.mse_loss(regress(network, self.observe(x, scale, generator), scale), x)
         return loss, {f"squared_{scale}": float(loss.detach())}
@@ -96,8 +96,7 @@ class RegressionObjective:
     def observe(self, x: Tensor, scale: int, generator: torch.Generator) -> Tensor:
         """Y of clips `[B, T, 3, H, W]` in [-1, 1]."""
         y = Observation(scale, self.settings.blur_sigma)(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        noise = torch.randn(y.shape, generator=generator, device=generator.device).to(y.device)
-        return y + self.settings.noise_sigma * noise
+        return y + self.settings.noise_sigma * normal(y.shape, y.device, generator)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
