@@ -95,9 +95,15 @@ def test_zero_step_size_is_unconditional_sampling(pipeline, truth):
 
 
 @settings(max_examples=25, deadline=None)
-@given(steps=st.sampled_from([1000, 100, 50, 10]), share=st.floats(0, 1), seed=st.integers(0, 99))
-def test_transition_equals_diffusers(steps, share, seed):
+@given(
+    steps=st.sampled_from([1000, 100, 50, 10]),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    predicts=st.sampled_from(["epsilon", "sample", "v_prediction"]),
+)
+def test_transition_equals_diffusers(steps, share, seed, predicts):
     scheduler = DDPMScheduler(
+        prediction_type=predicts,
         beta_schedule="linear",
         variance_type="learned_range",
         clip_sample=False,
@@ -108,10 +114,11 @@ def test_transition_equals_diffusers(steps, share, seed):
     t, s = scheduler.timesteps[index], scheduler.timesteps[index + 1]
     generator = torch.Generator().manual_seed(seed)
     z, output = (torch.randn(1, c, 2, 3, 3, generator=generator) for c in (4, 8))
-    epsilon, v = output.chunk(2, dim=1)
+    predicted, v = output.chunk(2, dim=1)
     step = Transition(scheduler.alphas_cumprod, t, s)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(7))
-    ours = step.mean(z, step.z0(z, epsilon)) + (0.5 * step.log_variance(v, z)).exp() * noise
+    z0 = step.z0(z, predicted, predicts)
+    ours = step.mean(z, z0) + (0.5 * step.log_variance(v, z)).exp() * noise
     theirs = scheduler.step(output, t, z, generator=torch.Generator().manual_seed(7)).prev_sample
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
 

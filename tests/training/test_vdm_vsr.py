@@ -6,12 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
+from diffusers.models.normalization import RMSNorm
 
 from framelift.data.store import open_store
+from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
-from framelift.methods.vdm_vsr.objective import PriorObjective, PriorSettings, variational_bits
+from framelift.methods.vdm_vsr.objective import (
+    PriorObjective,
+    PriorSettings,
+    build_pipeline,
+    variational_bits,
+)
 from framelift.methods.vdm_vsr.regression import RegressionPipeline
-from framelift.methods.vdm_vsr.stdit import STDiT
+from framelift.methods.vdm_vsr.settings import VDMVSRSettings
+from framelift.methods.vdm_vsr.stdit import HeadNorm, STDiT, rotate
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.training.loop import train
 from framelift.training.objectives import build_objective
@@ -118,6 +127,49 @@ def test_autoencoder_then_prior(settings, digits, cache, tmp_path):
     assert 0.7 < float(z.std()) < 1.4
 
 
+@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
+def test_prior_on_a_linear_autoencoder(predicts, settings, digits, cache, tmp_path):
+    """One stage: the autoencoder is fitted before the first step, whatever is predicted."""
+    own = settings("prior", objective={"fit_latents": True, "min_snr": 5.0, "weight_floor": 1.0})
+    own.model["vae"] = {"linear": True, "factor": 8, "latent_channels": 12}
+    own.model["transformer"] = {**PRIOR, "in_channels": 12}
+    own.model["prediction_type"] = predicts
+    folder = train(own, digits, tmp_path / "run", cache)
+    assert held_out(folder.parent, predicts)[-1] < 0.97 * held_out(folder.parent, predicts)[0]
+    pipeline = load_pipeline(folder)
+    assert pipeline.scheduler.config["prediction_type"] == predicts
+    clip = open_store(digits, own.data.sources, cache)[0].frames[0:4, :, :]
+    x = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
+    made = pipeline.codec.to_frames(pipeline.codec.to_latents(x, x), x)
+    assert (made - x).square().mean() < 0.2 * x.var()
+    own = VDMVSRSettings(steps=3, step_size=0.1)
+    assert pipeline(x[:, :, ::4, ::4] / 2 + 0.5, settings=own).isfinite().all()
+
+
+def test_weights_of_the_predictions_agree(settings, digits):
+    """What counts is the error of Z_0: the same, whichever way it is predicted."""
+    model = settings("prior").model
+    objective = PriorObjective(build_pipeline(model), PriorSettings(min_snr=5.0, weight_floor=1.0))
+    alpha_bar = torch.tensor([0.999, 0.9, 0.5, 0.01])
+    snr = alpha_bar / (1 - alpha_bar)
+    weights = {
+        kind: objective.weight(alpha_bar, kind) for kind in ("epsilon", "sample", "v_prediction")
+    }
+    torch.testing.assert_close(weights["sample"], snr.clamp(max=5) + 1)
+    # ε - ε̂ = -√SNR (Z_0 - Ẑ_0), v - v̂ = (Z_0 - Ẑ_0) / -√(1 - ᾱ)
+    torch.testing.assert_close(weights["epsilon"] * snr, weights["sample"])
+    torch.testing.assert_close(weights["v_prediction"] / (1 - alpha_bar), weights["sample"])
+    plain = PriorObjective(objective.pipeline, PriorSettings())
+    assert (plain.weight(alpha_bar, "epsilon") == 1).all()
+
+
+def test_a_linear_autoencoder_has_nothing_to_train(settings, digits, cache, tmp_path):
+    own = settings("autoencoder", 1)
+    own.model["vae"] = {"linear": True}
+    with pytest.raises(UsageError, match="linear"):
+        train(own, digits, tmp_path / "run", cache)
+
+
 def test_regression_learns_both_factors(settings, digits, cache, tmp_path):
     folder = train(settings("regression"), digits, tmp_path / "run", cache)
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
@@ -137,12 +189,12 @@ def test_variational_term_trains_the_variance_alone():
     alpha_bar = step.alpha_bar.reshape(-1, 1, 1, 1, 1)
     z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise
     v.requires_grad_()
-    bits = variational_bits(step, z_t, z0, epsilon, v)
+    bits = variational_bits(step, z_t, z0, step.z0(z_t, epsilon), v)
     bits.sum().backward()
     assert bits.shape == (2,)
     assert v.grad is not None
     assert v.grad.abs().sum() > 0
-    exact = variational_bits(step, z_t, z0, noise, torch.full_like(v, -1.0))
+    exact = variational_bits(step, z_t, z0, z0, torch.full_like(v, -1.0))
     torch.testing.assert_close(exact, torch.zeros(2), atol=1e-3, rtol=0)
     assert (bits.detach() > exact).all()
 
@@ -172,6 +224,17 @@ def test_recipes_build_what_they_name():
         elif "transformer" in made.model:
             with torch.device("meta"):
                 assert sum(p.numel() for p in STDiT(**made.model["transformer"]).parameters())
+
+
+def test_rotation_and_norm_equal_those_of_diffusers():
+    x = torch.randn(3, 2, 7, 8, generator=torch.Generator().manual_seed(0))
+    positions = get_1d_rotary_pos_embed(8, 7, use_real=True)
+    torch.testing.assert_close(rotate(x, *positions), apply_rotary_emb(x, positions))
+    norm, theirs = HeadNorm(8), RMSNorm(8, eps=1e-6)
+    torch.nn.init.normal_(norm.weight)
+    theirs.load_state_dict(norm.state_dict())
+    torch.testing.assert_close(norm(x), theirs(x))
+    assert rotate(x.double(), *positions).dtype == norm(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("temporal", ["sincos", "rope"])

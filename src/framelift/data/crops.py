@@ -17,7 +17,10 @@ from framelift.ops.resize import downscale
 
 @dataclass(frozen=True)
 class Batch:
-    """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1]."""
+    """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1].
+
+    With the degradation "none" both are the same tensor.
+    """
 
     hr: Tensor
     lr: Tensor
@@ -45,20 +48,21 @@ class RandomCrops:
         self.probabilities = weights / weights.sum()
         self.settings, self.batch, self.seed, self.frames = settings, batch, seed, frames
         self.side = side
-        self.degradation = Degradation(settings.degradation, settings.scale, seed)
+        self.degradation = None
+        if settings.degradation != "none":
+            self.degradation = Degradation(settings.degradation, settings.scale, seed)
 
     def __call__(self, step: int) -> Batch:
         """The batch of an optimizer step."""
         rng = np.random.default_rng([self.seed, step])
         crops = np.stack([self._crop(rng) for _ in range(self.batch)])
         hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
-        hr, lr = degrade(hr, self.degradation, step)
         margin = self.settings.margin
-        small = margin // self.settings.scale
-        return Batch(
-            hr[..., margin : self.side - margin, margin : self.side - margin].contiguous(),
-            lr[..., small : lr.shape[-2] - small, small : lr.shape[-1] - small].contiguous(),
-        )
+        if self.degradation is None:
+            hr = _inside(hr, margin)
+            return Batch(hr, hr)
+        hr, lr = degrade(hr, self.degradation, step)
+        return Batch(_inside(hr, margin), _inside(lr, margin // self.settings.scale))
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
         clip = self.clips[rng.choice(len(self.clips), p=self.probabilities)].frames
@@ -72,6 +76,10 @@ class RandomCrops:
         if self.settings.augment != "none" and flip:
             crop = crop[:, :, ::-1]
         return np.ascontiguousarray(crop)
+
+
+def _inside(x: Tensor, margin: int) -> Tensor:
+    return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin].contiguous()
 
 
 def degrade(hr: Tensor, degradation: Degradation, step: int) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,6 @@ class DataSettings:
     """Scale between the high-resolution crop and its low-resolution version."""
     degradation: str = "bi"
     """Degradation recipe, by name (bi, bd, realworld, ...) or TOML file: bi is MATLAB's antialiased
-    bicubic, saved in 8 bits."""
+    bicubic, saved in 8 bits; none makes no LR frames, for objectives that look at HR alone."""
     augment: Literal["full", "flip", "none"] = "full"
     """Mirror crops left to right (flip), and turn them by quarters as well (full)."""

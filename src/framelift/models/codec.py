@@ -12,6 +12,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
+from framelift.models.linear_autoencoder import LinearAutoencoderKL
+
 
 @runtime_checkable
 class LatentCodec(Protocol):
@@ -56,13 +58,15 @@ class LatentCodec(Protocol):
 
 
 class KLCodec:
-    """An `AutoencoderKL` as a `LatentCodec`; its latents are shifted and scaled as it says."""
+    """A VAE of diffusers' interface as a `LatentCodec`; it says how latents are shifted, scaled."""
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL | LinearAutoencoderKL) -> None:
         self.vae = vae
 
     @property
     def factor(self) -> int:
+        if isinstance(self.vae, LinearAutoencoderKL):
+            return self.vae.config["factor"]
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
@@ -103,4 +107,4 @@ class KLCodec:
 
 def as_codec(vae: torch.nn.Module) -> LatentCodec:
     """View a pipeline's `vae` component as a codec."""
-    return KLCodec(vae) if isinstance(vae, AutoencoderKL) else vae  # type: ignore[return-value]
+    return KLCodec(vae) if isinstance(vae, AutoencoderKL | LinearAutoencoderKL) else vae  # type: ignore[return-value]

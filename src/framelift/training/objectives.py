@@ -114,6 +114,7 @@ def _vdm_vsr(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
     from framelift.methods.vdm_vsr import autoencoder_objective as autoencoder
     from framelift.methods.vdm_vsr import objective as vdm_vsr
+    from framelift.models.linear_autoencoder import LinearAutoencoderKL
 
     _check_stage(settings, "autoencoder", "prior", "regression")
     if settings.stage == "regression":
@@ -126,6 +127,10 @@ def _vdm_vsr(settings: TrainSettings) -> Any:
     else:
         pipeline = vdm_vsr.build_pipeline(settings.model)
     if settings.stage == "autoencoder":
+        if isinstance(pipeline.vae, LinearAutoencoderKL):
+            raise UsageError(
+                "A linear autoencoder is not trained.", "The stage prior fits it (fit_latents)."
+            )
         own = from_mapping(autoencoder.AutoencoderSettings, settings.objective, "[objective]")
         return autoencoder.AutoencoderObjective(pipeline, own)
     own = from_mapping(vdm_vsr.PriorSettings, settings.objective, "[objective]")

@@ -66,9 +66,8 @@ class AutoencoderObjective:
         """Loss of one batch and its terms."""
         own = self.settings
         x = batch.hr.flatten(0, 1) * 2 - 1
-        side = 2 ** (len(self.pipeline.vae.config["block_out_channels"]) - 1)
-        channels, (height, width) = self.pipeline.vae.config["latent_channels"], x.shape[-2:]
-        size = (len(x), channels, height // side, width // side)
+        codec, (height, width) = self.pipeline.codec, x.shape[-2:]
+        size = (len(x), codec.latent_channels, height // codec.factor, width // codec.factor)
         noise = normal(size, x.device, generator)
         made, mean, logvar = (a.float() for a in network(x, noise))
         terms = {

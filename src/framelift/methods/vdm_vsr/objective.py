@@ -6,7 +6,6 @@ At t = 0 that term would be the likelihood of a pixel's 8-bit bin, which latents
 left out. `variance_weight` 0 with a network without `learn_sigma` is L_simple (Ho et al. 2020).
 """
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +17,13 @@ from torch import Tensor, nn
 
 from framelift.data.crops import Batch
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
+from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
-from framelift.methods.vdm_vsr.transition import Transition, normal_kl
+from framelift.methods.vdm_vsr.transition import Prediction, Transition, normal_kl
 from framelift.models.draw import draw_timesteps, normal
+from framelift.models.linear_autoencoder import LinearAutoencoderKL
 from framelift.models.local_autoencoder import LocalAutoencoderKL
+from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
 
@@ -34,10 +36,15 @@ class PriorSettings:
     """Weight of the variational term that trains the variance; 0 leaves it out."""
     min_snr: float = 0.0
     """γ of min-SNR weighting (Hang et al. 2023), which makes a short training learn shapes sooner:
-    each timestep counts min(SNR, γ)/SNR; 0 weighs all alike, as the paper's code does."""
+    the squared error of Z_0 counts min(SNR, γ) times; 0 weighs what the network predicts alike at
+    all timesteps, as the paper's code does."""
+    weight_floor: float = 0.0
+    """Added to min(SNR, γ), so that the noisiest timesteps count; with 1 the weights are, up to
+    γ, those of predicting velocities."""
     fit_latents: bool = False
     """Measure the latents' mean and deviation on the first clips and write them to the VAE's
-    configuration, so that the diffusion sees zero mean and unit variance."""
+    configuration, so that the diffusion sees zero mean and unit variance; a linear VAE is first
+    fitted to these clips."""
 
 
 class PriorObjective:
@@ -62,8 +69,11 @@ class PriorObjective:
         if not self.settings.fit_latents:
             return
         vae, codec = self.pipeline.vae, self.pipeline.codec
+        frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
+        if isinstance(vae, LinearAutoencoderKL):
+            vae.fit(frames)
         with torch.no_grad():
-            found = [codec.posterior(b.hr.flatten(0, 1) * 2 - 1) for b in batches]
+            found = [codec.posterior(x) for x in frames]
         means = torch.cat([posterior.mean for posterior in found])
         variance = means.var() + torch.cat([posterior.var for posterior in found]).mean()
         vae.register_to_config(
@@ -83,21 +93,26 @@ class PriorObjective:
         alpha_bar = step.alpha_bar.reshape(-1, 1, 1, 1, 1)
         z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * epsilon
         predicted, v = split(network(z_t, t).float(), z0.shape[1])
-        error = (predicted - epsilon).square().flatten(1).mean(dim=1)
-        terms = {"epsilon": (error * self.weight(step.alpha_bar)).mean()}
+        kind = self.pipeline.scheduler.config["prediction_type"]
+        target = {"epsilon": epsilon, "sample": z0}.get(kind)
+        if target is None:
+            target = alpha_bar.sqrt() * epsilon - (1 - alpha_bar).sqrt() * z0
+        error = (predicted - target).square().flatten(1).mean(dim=1)
+        terms = {kind: (error * self.weight(step.alpha_bar, kind)).mean()}
         if v is not None and self.settings.variance_weight:
-            bits = variational_bits(step, z_t, z0, predicted.detach(), v)
+            bits = variational_bits(step, z_t, z0, step.z0(z_t, predicted.detach(), kind), v)
             kept = (t > 0).to(bits)
             terms["variance"] = self.settings.variance_weight * (bits * kept).mean()
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(value.detach()) for name, value in terms.items()}
 
-    def weight(self, alpha_bar: Tensor) -> Tensor:
-        """How much a timestep counts, `[B]`."""
+    def weight(self, alpha_bar: Tensor, kind: Prediction) -> Tensor:
+        """How much the squared error of a prediction of this kind counts, `[B]`."""
         if not self.settings.min_snr:
             return torch.ones_like(alpha_bar)
         snr = alpha_bar / (1 - alpha_bar)
-        return snr.clamp(max=self.settings.min_snr) / snr
+        of_z0 = snr.clamp(max=self.settings.min_snr) + self.settings.weight_floor
+        return of_z0 / {"epsilon": snr, "sample": 1, "v_prediction": snr + 1}[kind]
 
     @torch.no_grad()
     def encode(self, hr: Tensor, generator: torch.Generator) -> Tensor:
@@ -109,52 +124,38 @@ class PriorObjective:
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
-        frames, height, width = batch.hr.shape[1], *batch.hr.shape[-2:]
-        codec = self.pipeline.codec
-        f = codec.factor
-        size = (SHOWN_CLIPS, codec.latent_channels, frames, height // f, width // f)
-        generator = torch.Generator().manual_seed(0)
-        scheduler: Any = copy.deepcopy(self.pipeline.scheduler)
-        scheduler.set_timesteps(SHOWN_STEPS)
-        z = torch.randn(size, generator=generator).to(batch.hr.device)
-        for t in scheduler.timesteps:
-            output = self.trained(z, t.to(z.device)).float()
-            z = scheduler.step(output, t, z, generator=generator).prev_sample
-        made = (codec.to_frames(z.transpose(1, 2).flatten(0, 1), batch.hr[:, 0]) + 1) / 2
-        clips = made.clamp(0, 1).unflatten(0, (SHOWN_CLIPS, frames))
+        size = (batch.hr.shape[1], *batch.hr.shape[-2:])
+        noises = [PositionNoise(i) for i in range(SHOWN_CLIPS)]
+        made = self.pipeline.sample(
+            None, size, settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
+        )
+        clips = ((made + 1) / 2).clamp(0, 1)
         return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
 
 
 def variational_bits(
-    step: Transition, z_t: Tensor, z0: Tensor, epsilon: Tensor, v: Tensor
+    step: Transition, z_t: Tensor, z0: Tensor, estimate: Tensor, v: Tensor
 ) -> Tensor:
-    """KL of the true reverse step and the model's, in bits per value `[B]`."""
+    """KL of the true reverse step and of the model's, which estimates Z_0: bits per value `[B]`."""
     true_mean, true_log = step.mean(z_t, z0), step.log_variance(None, z_t)
-    mean, log_variance = step.mean(z_t, step.z0(z_t, epsilon)), step.log_variance(v, z_t)
+    mean, log_variance = step.mean(z_t, estimate), step.log_variance(v, z_t)
     return normal_kl(true_mean, true_log, mean, log_variance).flatten(1).mean(1) / math.log(2)
 
 
 def split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """ε and v of a network's output `[B, c or 2c, ...]`."""
+    """The prediction and v in a network's output `[B, c or 2c, ...]`."""
     if output.shape[1] == channels:
         return output, None
-    epsilon, v = output.chunk(2, dim=1)
-    return epsilon, v
+    predicted, v = output.chunk(2, dim=1)
+    return predicted, v
 
 
 def build_pipeline(model: dict[str, Any]) -> VDMVSRPipeline:
     """A pipeline with an untrained VAE and, where `model` describes one, an untrained prior.
 
-    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`.
+    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, `linear`
+    a `LinearAutoencoderKL`. `prediction_type` is the scheduler's.
     """
-    config = dict(model["vae"])
-    levels = len(config["block_out_channels"])
-    blocks = {
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-    }
-    kind = LocalAutoencoderKL if config.pop("local_norm", False) else AutoencoderKL
-    vae = kind(**blocks, **config)
     scheduler = DDPMScheduler(
         beta_start=1e-4,
         beta_end=0.02,
@@ -162,6 +163,19 @@ def build_pipeline(model: dict[str, Any]) -> VDMVSRPipeline:
         variance_type="learned_range",
         clip_sample=False,
         timestep_spacing="trailing",
+        prediction_type=model.get("prediction_type", "epsilon"),
     )
     transformer = STDiT(**model["transformer"]) if "transformer" in model else None
-    return VDMVSRPipeline(vae, scheduler, transformer)
+    return VDMVSRPipeline(_build_vae(dict(model["vae"])), scheduler, transformer)
+
+
+def _build_vae(config: dict[str, Any]) -> AutoencoderKL | LinearAutoencoderKL:
+    if config.pop("linear", False):
+        return LinearAutoencoderKL(**config)
+    levels = len(config["block_out_channels"])
+    blocks = {
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+    }
+    kind = LocalAutoencoderKL if config.pop("local_norm", False) else AutoencoderKL
+    return kind(**blocks, **config)

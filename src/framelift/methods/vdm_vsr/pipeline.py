@@ -23,6 +23,7 @@ from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.models.codec import KLCodec
+from framelift.models.linear_autoencoder import LinearAutoencoderKL
 from framelift.ops.degrade.observation import Observation
 from framelift.ops.noise import PositionNoise
 from framelift.ops.windows import Window, sliding_windows
@@ -58,7 +59,7 @@ class VDMVSRPipeline(VSRPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | LinearAutoencoderKL,
         scheduler: DDPMScheduler,
         transformer: STDiT | None = None,
         frames: int = 10,
@@ -140,7 +141,7 @@ class VDMVSRPipeline(VSRPipeline):
     @torch.enable_grad()
     def sample(
         self,
-        measurements: Sequence[Measurement],
+        measurements: Sequence[Measurement] | None,
         size: tuple[int, int, int],
         *,
         settings: VDMVSRSettings,
@@ -149,9 +150,10 @@ class VDMVSRPipeline(VSRPipeline):
     ) -> Tensor:
         """Algorithm 1 for a batch of clips of `size` (T, H, W); each has a noise of its own.
 
-        Returns X̂ `[B, T, 3, H, W]` in [-1, 1], not clamped.
+        Without measurements, clips of the prior alone. Returns X̂ `[B, T, 3, H, W]` in [-1, 1], not
+        clamped.
         """
-        self._check(settings)
+        self._check(settings, guided=measurements is not None)
         frames, factor = size[0], self.codec.factor
         shape = (self.codec.latent_channels, size[1] // factor, size[2] // factor)
 
@@ -163,21 +165,24 @@ class VDMVSRPipeline(VSRPipeline):
         z0 = z
         timesteps = self.timesteps(settings)
         for i, (t, s) in enumerate(pairwise([*timesteps, -1])):  # line 2
-            z = z.detach().requires_grad_()
-            epsilon, v = self.denoise(z, t)
+            z = z.detach().requires_grad_(measurements is not None)
             step = self.transition(t, s)
-            z0 = step.z0(z, epsilon)  # lines 3 and 4
+            with torch.set_grad_enabled(z.requires_grad):
+                output, v = self.denoise(z, t)
+                z0 = step.z0(z, output, self.scheduler.config["prediction_type"])  # lines 3, 4
             with torch.no_grad():
                 z_next = step.mean(z, z0)  # lines 5 and 6
                 if s >= 0:
-                    z_next = z_next + (0.5 * step.log_variance(v, z)).exp() * draw("step", i)
-            objective, residuals = self.discrepancy(z0, measurements, settings)  # line 7
-            (gradient,) = torch.autograd.grad(objective.sum(), z)
-            z = z_next - self.step_size(settings, step) * gradient  # line 8
-            z0 = z0.detach()
+                    z_next = z_next + step.sigma(v, z) * draw("step", i)
+            residual = None
+            if measurements is not None:
+                objective, residuals = self.discrepancy(z0, measurements, settings)  # line 7
+                (gradient,) = torch.autograd.grad(objective.sum(), z)
+                z_next = z_next - self.step_size(settings, step) * gradient  # line 8
+                residual = float(residuals.detach().mean())
+            z, z0 = z_next, z0.detach()
             if on_step:
-                total = len(timesteps)
-                on_step(Step(i, total, t, (i + 1) / total, float(residuals.detach().mean())))
+                on_step(Step(i, len(timesteps), t, (i + 1) / len(timesteps), residual))
         with torch.no_grad():
             return self.decode(z0.transpose(1, 2))  # line 10
 
@@ -206,14 +211,18 @@ class VDMVSRPipeline(VSRPipeline):
         return objective, residuals
 
     def denoise(self, z: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        """ε̂ and v of the prior, each like `z` `[B, c, T, h, w]` and of its precision."""
+        """The prior's output and v, each like `z` `[B, c, T, h, w]` and of its precision.
+
+        The output is ε̂, or what else the scheduler's `prediction_type` names; there is no v where
+        its `variance_type` is fixed_small.
+        """
         assert self.transformer is not None
         inputs = z.to(self.transformer.dtype)
         output = self.transformer(inputs, torch.tensor(t, device=z.device)).to(z.dtype)
         if output.shape[1] == z.shape[1]:
             return output, None
-        epsilon, v = output.chunk(2, dim=1)
-        return epsilon, v
+        output, v = output.chunk(2, dim=1)
+        return output, v if self.scheduler.config["variance_type"] == "learned_range" else None
 
     def decode(self, z: Tensor) -> Tensor:
         """D, frame by frame: `[B, T, c, h, w]` → `[B, T, 3, H, W]`."""
@@ -239,13 +248,13 @@ class VDMVSRPipeline(VSRPipeline):
             return zeta * float((1 - step.alpha_bar).sqrt())
         return zeta * float(step.alpha_bar.sqrt() if settings.step_schedule == "rising" else 1)
 
-    def _check(self, settings: VDMVSRSettings) -> None:
+    def _check(self, settings: VDMVSRSettings, guided: bool) -> None:
         if self.transformer is None:
             raise UsageError(
                 "This pipeline has an autoencoder but no prior.", "Train one from it (stage prior)."
             )
         known = self.config["step_size"]
-        if settings.step_size is None and str(settings.downscale) not in known:
+        if guided and settings.step_size is None and str(settings.downscale) not in known:
             raise UsageError(
                 f"This preset knows no step size for a factor of {settings.downscale}.",
                 f"Set step_size, or use a factor of {', '.join(known) or 'none'}.",

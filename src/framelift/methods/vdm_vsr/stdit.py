@@ -18,12 +18,10 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import (
     TimestepEmbedding,
     Timesteps,
-    apply_rotary_emb,
     get_1d_rotary_pos_embed,
     get_1d_sincos_pos_embed_from_grid,
     get_2d_sincos_pos_embed,
 )
-from diffusers.models.normalization import RMSNorm
 from torch import Tensor, nn
 
 Temporal = Literal["sincos", "rope"]
@@ -153,8 +151,8 @@ class SelfAttention(nn.Module):
         self.heads, self.rope = heads, rope
         self.qkv = nn.Linear(c, 3 * c)
         self.proj = nn.Linear(c, c)
-        self.q_norm = RMSNorm(c // heads, eps=1e-6) if rope else nn.Identity()
-        self.k_norm = RMSNorm(c // heads, eps=1e-6) if rope else nn.Identity()
+        self.q_norm = HeadNorm(c // heads) if rope else nn.Identity()
+        self.k_norm = HeadNorm(c // heads) if rope else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         groups, (length, c) = x.shape[:2], x.shape[2:]
@@ -162,12 +160,22 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each [B·G, heads, N, C/heads]
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if self.rope:
-            cosine_and_sine: Any = get_1d_rotary_pos_embed(c // self.heads, length, use_real=True)
-            positions = tuple(table.to(q.device) for table in cosine_and_sine)
-            rotate: Any = apply_rotary_emb
-            q, k = rotate(q, positions), rotate(k, positions)
+            positions: Any = get_1d_rotary_pos_embed(c // self.heads, length, use_real=True)
+            cosine, sine = (table.to(q.device) for table in positions)
+            q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
         out = attention(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(*groups, length, c))
+
+
+class HeadNorm(nn.Module):
+    """RMS norm in the precision of its input; diffusers' works in float32 even on float64."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=1e-6) * self.weight
 
 
 class FinalLayer(nn.Module):
@@ -189,6 +197,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or q.shape[-2] > 64:
         return F.scaled_dot_product_attention(q, k, v)
     return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1) @ v
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary embedding of neighbouring pairs of `[..., N, D]`, in at least the precision of x."""
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-second, first], dim=-1).flatten(-2)
+    return (x * cosine + turned * sine).to(x.dtype)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -5,8 +5,13 @@ Denoising Diffusion Probabilistic Models" (2021), eq. 15. Equal to diffusers' `D
 `variance_type="learned_range"`, but with the noise left to the caller.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Prediction = Literal["epsilon", "sample", "v_prediction"]
+"""What a network returns, in diffusers' words."""
 
 
 class Transition:
@@ -22,10 +27,17 @@ class Transition:
         self.alpha = self.alpha_bar / self.alpha_bar_s
         self.beta = 1 - self.alpha
 
-    def z0(self, z_t: Tensor, epsilon: Tensor) -> Tensor:
-        """Ẑ_0 = (Z_t + (1 - ᾱ_t) ŝ) / √ᾱ_t with the score ŝ = -ε̂ / √(1 - ᾱ_t) (line 4)."""
+    def z0(self, z_t: Tensor, output: Tensor, predicts: Prediction = "epsilon") -> Tensor:
+        """Ẑ_0 = (Z_t + (1 - ᾱ_t) ŝ) / √ᾱ_t with the score ŝ = -ε̂ / √(1 - ᾱ_t) (line 4).
+
+        The network's `output` may also be Ẑ_0 itself or the velocity √ᾱ_t ε - √(1 - ᾱ_t) Z_0.
+        """
         alpha_bar = _like(self.alpha_bar, z_t)
-        score = -epsilon / (1 - alpha_bar).sqrt()
+        if predicts == "sample":
+            return output
+        if predicts == "v_prediction":
+            return alpha_bar.sqrt() * z_t - (1 - alpha_bar).sqrt() * output
+        score = -output / (1 - alpha_bar).sqrt()
         return (z_t + (1 - alpha_bar) * score) / alpha_bar.sqrt()
 
     def mean(self, z_t: Tensor, z0: Tensor) -> Tensor:
@@ -43,6 +55,14 @@ class Transition:
             return low.expand_as(like)
         share = (v + 1) / 2
         return share * high + (1 - share) * low
+
+    def sigma(self, v: Tensor | None, like: Tensor) -> Tensor:
+        """σ_t to sample with; v is held in [-1, 1].
+
+        The steps of a respaced process are wider than those that trained v, and where v outside
+        means a little more noise in training, it would mean noise without bounds here.
+        """
+        return (0.5 * self.log_variance(None if v is None else v.clamp(-1, 1), like)).exp()
 
 
 def normal_kl(mean: Tensor, log_variance: Tensor, other: Tensor, other_log: Tensor) -> Tensor:
