@@ -2,7 +2,8 @@
 
 Writes the networks of a pipeline folder as float16 safetensors (the codec in float32: it is tiny
 and always computes in float32) to src/framelift/weights/bundled, where the preset says, and brings
-the preset's sha256, sampler settings and scheduler up to date.
+the preset's sha256, sampler settings and scheduler up to date. A preset that is no more than
+bundled:<name> takes the pipeline's transformer alone, for what is no method of its own.
 """
 
 import json
@@ -17,6 +18,7 @@ import torch
 from framelift.errors import FrameliftError, UsageError
 from framelift.files import part_path, publish, read_json, sha256, write_json
 from framelift.methods.load import load_pipeline
+from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, load_preset
 
 LIMIT = 16 * 2**20  # bytes of one file
@@ -39,12 +41,19 @@ def bundle(source: Path, name: str) -> None:
             for key in component.config:
                 value = getattr(pipeline, part).config[key]
                 text = set_value(text, f"{section}.config", key, value)
-    for key in {"timesteps", "steps"} & preset.sampler.keys():  # trained; the rest is chosen
-        text = set_value(text, "sampler", key, pipeline.config[key])
+    if "timesteps" in preset.sampler:  # trained; the rest is chosen
+        for key in ("timesteps", "steps"):
+            text = set_value(text, "sampler", key, pipeline.config[key])
     toml.write_text(text, "utf-8")
 
 
-def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset) -> str:
+def bundle_network(source: Path, name: str) -> None:
+    """Write the transformer of the pipeline folder `source` to the bundled folder `name`."""
+    network = STDiT.from_pretrained(source / "transformer")
+    write_network(network, torch.float16, BUNDLED / name, None)
+
+
+def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset | None) -> str:
     """Save a network and return the hash of its weights."""
     part = part_path(folder)
     torch.nn.Module.to(network, dtype).save_pretrained(str(part), safe_serialization=True)
@@ -72,12 +81,13 @@ def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset
     return digest
 
 
-def refuse_to_change(folder: str, digest: str, preset: Preset) -> None:
+def refuse_to_change(folder: str, digest: str, preset: Preset | None) -> None:
     """A component that other presets pin keeps its weights."""
     for other in list_presets():
         for component in other.components.values():
             pinned = component.source == f"bundled:{folder}" and component.sha256
-            if pinned and pinned != digest and other.name != preset.name:
+            own = preset is not None and other.name == preset.name
+            if pinned and pinned != digest and not own:
                 raise UsageError(
                     f"{other.name} was trained on another {folder}.", "Give the new one a new name."
                 )
@@ -103,6 +113,9 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
-        bundle(Path(sys.argv[1]), sys.argv[2])
+        if sys.argv[2].startswith("bundled:"):
+            bundle_network(Path(sys.argv[1]), sys.argv[2].removeprefix("bundled:"))
+        else:
+            bundle(Path(sys.argv[1]), sys.argv[2])
     except FrameliftError as error:
         sys.exit(str(error))

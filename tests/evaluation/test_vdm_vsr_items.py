@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from framelift.errors import InputError, StoppedError, UsageError
-from framelift.evaluation.figures.vdm_vsr.baselines import interpolate
 from framelift.evaluation.figures.vdm_vsr.setup import read_setup
 from framelift.evaluation.items import load_item
 from framelift.evaluation.reproduce import reproduce
 from framelift.evaluation.settings import ReproduceSettings
 from framelift.files import read_json
+from framelift.methods.vdm_vsr.regression import build_regression
 
 
 @pytest.fixture(scope="session")
@@ -158,14 +158,26 @@ def test_pictures_of_observations_need_no_prior(tmp_path, mnist):
     assert aliased > 1.5 * blurred
 
 
-def test_the_table_of_moving_mnist(make):
-    made = make("vdm-vsr/mnist", "references=2")
+def test_the_table_of_moving_mnist(make, tmp_path):
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "depth": 1, "num_heads": 2}
+    build_regression({"transformer": small}).save_pretrained(tmp_path / "regression")
+    made = make("vdm-vsr/mnist", "references=2", f"regression={tmp_path / 'regression'}")
     assert [t.title for t in made.tables] == ["Moving MNIST, ×4", "Moving MNIST, ×8"]
-    assert [row[0] for row in made.tables[0].rows] == ["Bicubic", "VDM-VSR", "Autoencoder alone"]
+    assert [row[0].split(",")[0] for row in made.tables[0].rows] == [
+        "Bicubic",
+        "Regression",
+        "VDM-VSR",
+        "Autoencoder alone",
+    ]
     intervals = made.record["intervals"]
     assert intervals["×4"]["Autoencoder alone"] == intervals["×8"]["Autoencoder alone"]
     assert intervals["×4"]["Bicubic"]["psnr"]["value"] > intervals["×8"]["Bicubic"]["psnr"]["value"]
+    untrained = intervals["×4"]["Regression, 0.0 M parameters"]  # adds nothing to bicubic yet
+    assert untrained["psnr"] == pytest.approx(intervals["×4"]["Bicubic"]["psnr"])
     assert made.record["computed"] == 4
+    with pytest.raises(UsageError, match="no regression network 'nothing'"):
+        make("vdm-vsr/mnist", "regression=nothing")
 
 
 def test_options_are_those_of_the_item(make):
@@ -212,13 +224,3 @@ def test_full_setups_are_the_papers(item):
     if "steps" in item.full.setup:
         assert sampler.steps == 1000
         assert set(experiment.step_sizes) == {str(scale) for scale in experiment.scales}
-
-
-def test_bicubic_passes_through_the_samples_of_the_stride():
-    x = torch.rand(1, 2, 3, 8, 12)
-    made = interpolate(x, 4)
-    assert made.shape == (1, 2, 3, 32, 48)
-    torch.testing.assert_close(made[..., ::4, ::4], x)
-    ramp = torch.arange(8.0).expand(1, 1, 1, 8, 8)
-    inner = interpolate(ramp, 4)[..., 4:-12]  # Keys' kernel is exact on lines
-    torch.testing.assert_close(inner, (torch.arange(4.0, 20) / 4).expand_as(inner))

@@ -124,10 +124,10 @@ class PriorObjective:
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
-        size = (batch.hr.shape[1], *batch.hr.shape[-2:])
+        _, frames, _, height, width = batch.hr.shape
         noises = [PositionNoise(i) for i in range(SHOWN_CLIPS)]
         made = self.pipeline.sample(
-            None, size, settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
+            None, (frames, height, width), settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
         )
         clips = ((made + 1) / 2).clamp(0, 1)
         return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)

@@ -17,6 +17,7 @@ from framelift.methods.base import Noise, OnStep, VSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.models.draw import normal, randint
 from framelift.ops.degrade.observation import Observation
+from framelift.ops.interpolate import interpolate
 
 PATCH = 8
 
@@ -48,7 +49,7 @@ class RegressionPipeline(VSRPipeline):
 def regress(network: nn.Module, y: Tensor, scale: int) -> Tensor:
     """HR clips for LR clips `[B, T, 3, h, w]` in [-1, 1]; the scale takes the timestep's place."""
     batch = len(y)
-    enlarged = F.interpolate(y.flatten(0, 1), scale_factor=scale, mode="bicubic")
+    enlarged = interpolate(y.flatten(0, 1), scale)
     folded = F.pixel_unshuffle(enlarged, PATCH).unflatten(0, (batch, -1)).transpose(1, 2)
     labels = torch.full((batch,), scale, device=y.device)
     detail = network(folded, labels).float().transpose(1, 2)

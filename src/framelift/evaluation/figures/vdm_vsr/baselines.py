@@ -1,11 +1,17 @@
 """What VDM-VSR is compared with: methods that restore decimated clips without a prior."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from framelift.evaluation.reproduce import Request
+from framelift.errors import UsageError
+from framelift.methods.vdm_vsr.regression import regress
+from framelift.methods.vdm_vsr.stdit import STDiT
+from framelift.ops.interpolate import interpolate
+from framelift.weights.presets import BUNDLED
 
 Baseline = Callable[[Tensor, int], Tensor]
 """Observed clips `[B, T, 3, h, w]` in [-1, 1] and a factor → `[B, T, 3, H, W]`."""
@@ -13,33 +19,31 @@ Baseline = Callable[[Tensor, int], Tensor]
 BICUBIC = "Bicubic"
 
 
-def baselines(request: Request) -> dict[str, Baseline]:
-    """The baselines of Moving MNIST by the titles of their rows."""
-    return {BICUBIC: interpolate}
+def baselines(regression: str) -> dict[str, Baseline]:
+    """The baselines of Moving MNIST by the titles of their rows.
 
-
-def interpolate(y: Tensor, factor: int) -> Tensor:
-    """Bicubic interpolation (Keys, a = -0.5) of samples that lie at the pixels 0, factor, ….
-
-    Decimation by stride takes just these. Interpolation that places samples in the middle of
-    their blocks, as usual for pictures, would be off by (factor - 1) / 2 pixels. Borders repeat.
+    `regression` names a bundled network, or the folder of a finished run's pipeline; "" none.
     """
-    rows, columns = (_weights(n, factor).to(y) for n in y.shape[-2:])
-    return rows @ y @ columns.mT
+    found: dict[str, Baseline] = {BICUBIC: interpolate}
+    if regression:
+        network = _load(regression)
+        size = sum(p.numel() for p in network.parameters()) / 1e6
+
+        @torch.no_grad()
+        def restore(y: Tensor, factor: int) -> Tensor:
+            return regress(network, y, factor)
+
+        found[f"Regression, {size:.1f} M parameters"] = restore
+    return found
 
 
-def _weights(samples: int, factor: int) -> Tensor:
-    """`[samples · factor, samples]`: what each sample contributes to each pixel."""
-    at = torch.arange(samples * factor, dtype=torch.float64) / factor
-    weights = torch.zeros(len(at), samples, dtype=torch.float64)
-    for offset in range(-1, 3):
-        neighbour = at.floor() + offset
-        index = neighbour.clamp(0, samples - 1).long()[:, None]
-        weights.scatter_add_(1, index, _cubic((at - neighbour).abs())[:, None])
-    return weights
-
-
-def _cubic(x: Tensor) -> Tensor:
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return torch.where(x <= 1, near, far) * (x < 2)
+def _load(name: str) -> STDiT:
+    own = Path(name).expanduser() / "transformer"
+    folder = own if own.is_dir() else BUNDLED / name
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"There is no regression network {name!r}.",
+            "Name the pipeline folder that the recipe vdm_vsr_mnist_regression has left.",
+        )
+    network: Any = STDiT.from_pretrained(str(folder), local_files_only=True)
+    return network.eval()

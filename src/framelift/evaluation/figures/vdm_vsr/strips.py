@@ -6,13 +6,13 @@ import numpy as np
 from torch import Tensor
 
 from framelift.errors import UsageError
-from framelift.evaluation.figures.vdm_vsr.baselines import interpolate
 from framelift.evaluation.figures.vdm_vsr.report import notes, record
 from framelift.evaluation.figures.vdm_vsr.samples import Bench, Point, Sample, rgb
 from framelift.evaluation.figures.vdm_vsr.setup import observed
 from framelift.evaluation.pictures import below, beside, labelled, write_picture, zoom
 from framelift.evaluation.reproduce import Request
 from framelift.evaluation.reproduction import Reproduction, Table
+from framelift.ops.interpolate import interpolate
 
 ZOOM, MARK, OBSERVED = 2, 4, (30, 150, 60)
 

@@ -7,13 +7,14 @@ import numpy as np
 from torch import Tensor
 
 from framelift.evaluation.figures.vdm_vsr import statistics
-from framelift.evaluation.figures.vdm_vsr.baselines import BICUBIC, baselines, interpolate
+from framelift.evaluation.figures.vdm_vsr.baselines import BICUBIC, baselines
 from framelift.evaluation.figures.vdm_vsr.prior import NO_PRIOR
 from framelift.evaluation.figures.vdm_vsr.report import notes, record
 from framelift.evaluation.figures.vdm_vsr.samples import Bench, Point
 from framelift.evaluation.reproduce import Request
 from framelift.evaluation.reproduction import Block, Reproduction, Table
 from framelift.metrics.registry import METRICS
+from framelift.ops.interpolate import interpolate
 
 OURS, AUTOENCODER = "VDM-VSR", "Autoencoder alone"
 Values = dict[str, np.ndarray]
@@ -47,8 +48,9 @@ def moving_mnist(request: Request) -> Reproduction:
     """Baselines, VDM-VSR and the bound of its autoencoder, at each scale."""
     bench = Bench(request)
     tables, intervals = [], {}
+    others = baselines(bench.setup.regression)
     for scale in bench.setup.scales:
-        found = {title: _baseline(bench, scale, run) for title, run in baselines(request).items()}
+        found = {title: _baseline(bench, scale, run) for title, run in others.items()}
         found[OURS] = _ours(bench, scale)
         found[AUTOENCODER] = _autoencoder(bench)
         tables.append(_table(f"Moving MNIST, ×{scale}", found))
