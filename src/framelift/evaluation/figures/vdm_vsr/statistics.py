@@ -20,6 +20,8 @@ import numpy as np
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
 SMALL = 0.5
 """What counts as small: half of what would be expected if nothing saturated, or met."""
+CLOSE = 0.25
+"""dB within which curves have met, however close they were before."""
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 
@@ -133,18 +135,19 @@ def faster(
 
 def meet(counts: Sequence[int], psnr: np.ndarray) -> Finding:
     """Curves `[K, C, R, S]` are closer together with the most frames than with the fewest: their
-    spread, highest minus lowest mean, is less than `SMALL` of what it was.
+    spread, highest minus lowest mean, is less than `SMALL` of what it was, or than `CLOSE`.
 
     Chance alone spreads means, and the more those of a draw; the draws are therefore mirrored at
     the value, which takes as much off as drawing has added (the "basic" bootstrap).
     """
     drawn = bootstrap(psnr)
     spread = drawn.max(0) - drawn.min(0)  # [C, 1 + DRAWS]
-    left = spread[-1] - SMALL * spread[0]
+    left = spread[-1] - np.maximum(SMALL * spread[0], CLOSE)
     excess = interval(np.concatenate([left[:1], 2 * left[0] - left[1:]]), psnr.shape[-2])
     return Finding(
         "The curves of all σ_h meet when frames suffice",
-        f"spread with {counts[-1]} frames minus {SMALL:g} of that with {counts[0]}",
+        f"spread with {counts[-1]} frames minus {SMALL:g} of that with {counts[0]}, "
+        f"at least {CLOSE:g} dB",
         excess,
         _below(excess),
         f"spread {spread[0, 0]:.2f} → {spread[-1, 0]:.2f} dB",
