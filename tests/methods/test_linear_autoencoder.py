@@ -80,3 +80,5 @@ def test_latents_survive_a_round_trip_and_the_disk(tmp_path):
     frames = codec.to_frames(z, z)
     torch.testing.assert_close(codec.to_latents(frames, frames), z, atol=1e-5, rtol=0)
     torch.testing.assert_close(frames, KLCodec(made).to_frames(z, z))
+    latents = made.encode(frames).latent_dist.mode()  # as diffusers users call it
+    torch.testing.assert_close(made.decode(latents).sample, frames, atol=1e-5, rtol=0)

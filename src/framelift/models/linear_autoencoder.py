@@ -7,12 +7,14 @@ a mean of latents is decoded to the mean of their pictures. Posterior sampling l
 """
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 
@@ -59,16 +61,18 @@ class LinearAutoencoderKL(ModelMixin, ConfigMixin):
         self.mean.copy_(mean)
         self.basis.copy_(components[:, largest].T)
 
-    def encode(self, x: Tensor, return_dict: bool = False) -> tuple[DiagonalGaussianDistribution]:
-        """The distribution of the latents of frames in [-1, 1], as a tuple of one."""
-        assert not return_dict
+    def encode(
+        self, x: Tensor, return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+        """The distribution of the latents of frames in [-1, 1]."""
         blocks = F.pixel_unshuffle(x, self.config["factor"]) - self.mean[:, None, None]
         z = torch.einsum("cv,bvhw->bchw", self.basis, blocks)
         moments = torch.cat([z, torch.zeros_like(z)], dim=1)
-        return (DiagonalGaussianDistribution(moments, deterministic=True),)
+        posterior = DiagonalGaussianDistribution(moments, deterministic=True)
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
-    def decode(self, z: Tensor, return_dict: bool = False) -> tuple[Tensor]:
-        """Frames, not clamped, as a tuple of one."""
-        assert not return_dict
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Frames, not clamped."""
         blocks = torch.einsum("cv,bchw->bvhw", self.basis, z) + self.mean[:, None, None]
-        return (F.pixel_shuffle(blocks, self.config["factor"]),)
+        frames = F.pixel_shuffle(blocks, self.config["factor"])
+        return DecoderOutput(sample=cast(Any, frames)) if return_dict else (frames,)
