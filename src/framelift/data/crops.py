@@ -44,8 +44,7 @@ class RandomCrops:
                 f"No clip has {frames} frames of at least {side}×{side} pixels.",
                 "Use larger clips or a smaller crop.",
             )
-        weights = np.array([c.weight for c in self.clips])
-        self.probabilities = weights / weights.sum()
+        self.cumulative = np.cumsum([c.weight for c in self.clips])
         self.settings, self.batch, self.seed, self.frames = settings, batch, seed, frames
         self.side = side
         self.degradation = None
@@ -65,7 +64,8 @@ class RandomCrops:
         return Batch(_inside(hr, margin), _inside(lr, margin // self.settings.scale))
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
-        clip = self.clips[rng.choice(len(self.clips), p=self.probabilities)].frames
+        drawn = rng.random() * self.cumulative[-1]
+        clip = self.clips[int(self.cumulative.searchsorted(drawn, side="right"))].frames
         t = rng.integers(len(clip) - self.frames + 1)
         y = rng.integers(clip.shape[1] - self.side + 1)
         x = rng.integers(clip.shape[2] - self.side + 1)

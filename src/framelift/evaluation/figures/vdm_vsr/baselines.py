@@ -22,10 +22,10 @@ BICUBIC = "Bicubic"
 def baselines(regression: str) -> dict[str, Baseline]:
     """The baselines of Moving MNIST by the titles of their rows.
 
-    `regression` names a bundled network, or the folder of a finished run's pipeline; "" none.
+    `regression` names a bundled network, or the folder of a finished run's pipeline, or "none".
     """
     found: dict[str, Baseline] = {BICUBIC: interpolate}
-    if regression:
+    if regression != "none":
         network = _load(regression)
         size = sum(p.numel() for p in network.parameters()) / 1e6
 

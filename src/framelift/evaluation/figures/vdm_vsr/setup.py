@@ -40,8 +40,8 @@ class Experiment:
     observe: Literal["truth", "reconstruction"] = "truth"
     """What is observed: the true video, or, as in the authors' code, what the autoencoder makes of
     it. Results are compared with the true video in both cases."""
-    regression: str = ""
-    """The regression network to compare with: a bundled one, or the pipeline folder of a run."""
+    regression: str = "none"
+    """The regression network to compare with: a bundled one, the pipeline folder of a run, none."""
     shown: tuple[int, ...] = ()
     """Frames on a picture, from 1; none: all."""
     batch: int = 16
