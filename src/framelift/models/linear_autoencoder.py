@@ -58,8 +58,10 @@ class LinearAutoencoderKL(ModelMixin, ConfigMixin):
         mean = total / count
         variances, components = torch.linalg.eigh(products / count - torch.outer(mean, mean))
         largest = variances.argsort(descending=True)[: len(self.basis)]
+        basis = components[:, largest].T
+        peaks = basis.gather(1, basis.abs().argmax(1, keepdim=True))
         self.mean.copy_(mean)
-        self.basis.copy_(components[:, largest].T)
+        self.basis.copy_(basis * peaks.sign())  # a component's sign is any library's choice
 
     def encode(
         self, x: Tensor, return_dict: bool = True

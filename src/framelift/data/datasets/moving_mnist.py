@@ -1,8 +1,8 @@
 """Moving MNIST (Srivastava et al. 2015): made from MNIST by rule, or the published test file.
 
 Digits of 28×28 pixels move with constant speed over a black canvas and bounce off its borders;
-where they overlap, the brighter pixel shows. VDM-VSR (§IV-A) trains on 20,000 clips of 10 frames,
-which a network learns by heart: the split "many" has ten times as many of the same digits.
+where they overlap, the brighter pixel shows. VDM-VSR (§IV-A) trains on 20,000 clips of 10 frames;
+the split "many" has ten times as many of the same digits.
 """
 
 import gzip
