@@ -76,7 +76,7 @@ def test_frames_that_are_seen_tell_of_those_that_are_not(pipeline):
 
 def test_a_colour_video_through_the_command_line(clips, tmp_path):
     """The method's name is the natural prior's; more steps follow the input more closely."""
-    source, errors = clips("small.mp4", frames=4, size=(16, 16)), []
+    source, errors = clips("natural.mp4", frames=4, size=(16, 16)), []
     lr = np.stack(decoded(source, "rgb24")).astype(np.float32)
     for steps in (2, 40):
         output = tmp_path / f"{steps}.mp4"

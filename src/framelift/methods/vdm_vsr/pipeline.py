@@ -199,13 +199,16 @@ class VDMVSRPipeline(VSRPipeline):
         ]
         together = torch.cat(clips, dim=1).transpose(0, 1)
         decoded = self.decode(together[None])[0].split([clip.shape[1] for clip in clips])
-        residuals = torch.stack(
-            [
-                torch.linalg.vector_norm(m.y - m.operator(x))
-                for x, m in zip(decoded, measurements, strict=True)
-            ]
-        )
-        objective = residuals if settings.norm == "unsquared" else residuals**2
+        each = [
+            torch.linalg.vector_norm((m.y - m.operator(x)).flatten(1), dim=1)
+            for x, m in zip(decoded, measurements, strict=True)
+        ]  # of every frame of every clip
+        residuals = torch.stack([torch.linalg.vector_norm(of_frames) for of_frames in each])
+        objective = {
+            "unsquared": residuals,
+            "squared": residuals**2,
+            "frames": torch.stack([of_frames.sum() for of_frames in each]),
+        }[settings.norm]
         if settings.psld:
             objective = objective + settings.psld * glue(self.codec, z0, measurements)
         return objective, residuals

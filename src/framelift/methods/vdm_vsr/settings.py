@@ -26,9 +26,10 @@ class VDMVSRSettings:
     depends on how many values are observed and on the number of steps."""
     step_schedule: Literal["constant", "decaying", "rising"] = "constant"
     """η_t over the steps: ζ throughout, ζ√(1-ᾱ_t), or ζ√ᾱ_t."""
-    norm: Literal["unsquared", "squared"] = "unsquared"
-    """Whose gradient corrects: ‖Y - Ŷ‖ with a constant ζ, as DPS and the authors' code have it, or
-    ‖Y - Ŷ‖² as Algorithm 1 prints, with another ζ."""
+    norm: Literal["unsquared", "squared", "frames"] = "unsquared"
+    """Whose gradient corrects: ‖Y - Ŷ‖ with a constant ζ, as DPS and the authors' code have it;
+    ‖Y - Ŷ‖² as Algorithm 1 prints, with another ζ; or the sum of the frames' norms, which corrects
+    a frame alike however many others are observed."""
     psld: float = 0.0
     """γ of PSLD's term, which holds the latents to what the encoder can produce (Rout et al. 2023);
     0 leaves it out, its authors used 0.1."""
