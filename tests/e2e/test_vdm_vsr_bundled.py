@@ -49,7 +49,10 @@ def test_samples_are_bright_strokes_that_move(pipeline):
     assert 0 < near < far
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="runs where ../shared/data holds MNIST")
+@pytest.mark.skipif(
+    not MNIST.is_dir(),
+    reason="runs where MNIST lies in ../shared/data/mnist: it is not part of this repository",
+)
 def test_frames_that_are_seen_tell_of_those_that_are_not(pipeline):
     """Restored from ten frames, from frame 1, and from nothing: the better the more is seen."""
     operator = Observation(4)

@@ -24,7 +24,10 @@ assert faults() < 200, faults()
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be told so")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="runs where the C library is glibc: other heaps cannot be told to keep memory",
+)
 def test_freed_memory_is_used_again_without_page_faults():
     """20 times two blocks of 24 MB are 240,000 pages."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC", "GLIBC"))}

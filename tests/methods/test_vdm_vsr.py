@@ -123,6 +123,9 @@ def test_transition_equals_diffusers(steps, share, seed, predicts):
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(7))
     z0 = step.z0(z, predicted, predicts)
     ours = step.mean(z, z0) + (0.5 * step.log_variance(v, z)).exp() * noise
+    whole = scheduler.alphas_cumprod[t].sqrt() * z0 + (1 - scheduler.alphas_cumprod[t]).sqrt() * v
+    again = step.z0(whole, step.target(z0, v, predicts), predicts)
+    torch.testing.assert_close(again, z0, atol=2e-4, rtol=1e-3)
     theirs = scheduler.step(output, t, z, generator=torch.Generator().manual_seed(7)).prev_sample
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
 

@@ -13,7 +13,7 @@ SIZE = 3 * BLOCK // 2
 @settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, SIZE), st.integers(1, SIZE), st.data())
 def test_windows_and_tiles_see_the_noise_of_the_whole(frames, height, width, data):
-    noise = PositionNoise(5).at(3)
+    noise = PositionNoise(5, block=data.draw(st.sampled_from([BLOCK, 8]))).at(3)
     whole = noise("start", frames, (2, height, width), 7)
     length = data.draw(st.integers(1, frames))
     side = data.draw(st.integers(16, SIZE))
@@ -54,6 +54,7 @@ def test_every_coordinate_matters():
         *PositionNoise(0)("step", 1, size),
         *(PositionNoise(0)("start", 1, size, step)[0] for step in (1, 2, 1000, 2**40)),
         *PositionNoise(0, frame=1000)("start", 1, size),
+        *PositionNoise(0, block=BLOCK // 2)("start", 1, size),
     ]
     blocks = torch.cat([f.unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK) for f in fields])
     flat = blocks.reshape(-1, BLOCK * BLOCK)

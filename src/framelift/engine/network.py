@@ -57,7 +57,9 @@ def _blend(
 
     def one(part: Tensor, at: Tile) -> Tensor:
         nonlocal finished
-        noise = PositionNoise(plan.seed).at(frame, at.y, at.x, at.height, at.width)
+        noise = PositionNoise(plan.seed, block=pipeline.noise_block).at(
+            frame, at.y, at.x, at.height, at.width
+        )
 
         def report(step: Step) -> None:
             on_step((finished + step.done) / len(tiles), step)

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from framelift.ops.color_fix import ColorFix
+from framelift.ops.noise import BLOCK
 from framelift.ops.windows import Window, sliding_windows
 
 
@@ -62,6 +63,7 @@ class VSRPipeline(DiffusionPipeline):
     default_window: int = 8
     default_overlap: int = 0
     default_tile_overlap: int = 16  # LR pixels
+    noise_block: int = BLOCK  # see PositionNoise; smaller where a tile has few latents
     default_color_fix: ColorFix = "none"
     bytes_per_pixel: int = 50_000  # activations per LR pixel of a tile, for choosing its size
 

@@ -20,7 +20,8 @@ class PositionNoise:
 
     `height` and `width` are the LR size of the tile that calls it (None: not tiled). They tell at
     what resolution the caller's latents live: a latent of half the tile's size has its origin at
-    half the tile's.
+    half the tile's. `block` is the side of the squares that are drawn at once, of which a field
+    may need only a part; other sides are other noise.
     """
 
     seed: int = 0
@@ -29,6 +30,7 @@ class PositionNoise:
     x: int = 0
     height: int | None = None
     width: int | None = None
+    block: int = BLOCK
 
     def at(
         self, frame: int, y: int = 0, x: int = 0, height: int = 0, width: int = 0
@@ -66,16 +68,16 @@ class PositionNoise:
         self, out: np.ndarray, stream: str, frame: int, step: int, top: int, left: int
     ) -> None:
         channels, height, width = out.shape
-        key = _key(self.seed, stream)
-        for by in range(top // BLOCK, -(-(top + height) // BLOCK)):
-            for bx in range(left // BLOCK, -(-(left + width) // BLOCK)):
+        key, side = _key(self.seed, stream), self.block
+        for by in range(top // side, -(-(top + height) // side)):
+            for bx in range(left // side, -(-(left + width) // side)):
                 # The lowest counter word advances while a block is drawn; the others name it.
                 counter = np.array([0, by << 32 | bx, frame, step], np.uint64)
                 generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-                block = generator.standard_normal((channels, BLOCK, BLOCK), np.float32)
-                y0, x0 = by * BLOCK - top, bx * BLOCK - left
+                block = generator.standard_normal((channels, side, side), np.float32)
+                y0, x0 = by * side - top, bx * side - left
                 ys, xs = max(0, y0), max(0, x0)
-                ye, xe = min(height, y0 + BLOCK), min(width, x0 + BLOCK)
+                ye, xe = min(height, y0 + side), min(width, x0 + side)
                 out[:, ys:ye, xs:xe] = block[:, ys - y0 : ye - y0, xs - x0 : xe - x0]
 
 

@@ -94,10 +94,7 @@ class PriorObjective:
         z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * epsilon
         predicted, v = split(network(z_t, t).float(), z0.shape[1])
         kind = self.pipeline.scheduler.config["prediction_type"]
-        target = {"epsilon": epsilon, "sample": z0}.get(kind)
-        if target is None:
-            target = alpha_bar.sqrt() * epsilon - (1 - alpha_bar).sqrt() * z0
-        error = (predicted - target).square().flatten(1).mean(dim=1)
+        error = (predicted - step.target(z0, epsilon, kind)).square().flatten(1).mean(dim=1)
         terms = {kind: (error * self.weight(step.alpha_bar, kind)).mean()}
         if v is not None and self.settings.variance_weight:
             bits = variational_bits(step, z_t, z0, step.z0(z_t, predicted.detach(), kind), v)
@@ -125,7 +122,7 @@ class PriorObjective:
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
         _, frames, _, height, width = batch.hr.shape
-        noises = [PositionNoise(i) for i in range(SHOWN_CLIPS)]
+        noises = [PositionNoise(i, block=self.pipeline.noise_block) for i in range(SHOWN_CLIPS)]
         made = self.pipeline.sample(
             None, (frames, height, width), settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
         )

@@ -56,6 +56,7 @@ class VDMVSRPipeline(VSRPipeline):
     default_window = 10
     default_overlap = 2
     default_tile_overlap = 4
+    noise_block = 8
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class VDMVSRPipeline(VSRPipeline):
             [measurement],
             size,
             settings=settings,
-            noises=[noise or PositionNoise()],
+            noises=[noise or PositionNoise(block=self.noise_block)],
             on_step=on_step,
         )
         return ((made[:count, :, : height * s, : width * s] + 1) / 2).clamp(0, 1)
@@ -204,11 +205,10 @@ class VDMVSRPipeline(VSRPipeline):
             for x, m in zip(decoded, measurements, strict=True)
         ]  # of every frame of every clip
         residuals = torch.stack([torch.linalg.vector_norm(of_frames) for of_frames in each])
-        objective = {
-            "unsquared": residuals,
-            "squared": residuals**2,
-            "frames": torch.stack([of_frames.sum() for of_frames in each]),
-        }[settings.norm]
+        if settings.norm == "frames":
+            objective = torch.stack([of_frames.sum() for of_frames in each])
+        else:
+            objective = residuals if settings.norm == "unsquared" else residuals**2
         if settings.psld:
             objective = objective + settings.psld * glue(self.codec, z0, measurements)
         return objective, residuals

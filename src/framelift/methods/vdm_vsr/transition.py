@@ -40,6 +40,13 @@ class Transition:
         score = -output / (1 - alpha_bar).sqrt()
         return (z_t + (1 - alpha_bar) * score) / alpha_bar.sqrt()
 
+    def target(self, z0: Tensor, epsilon: Tensor, predicts: Prediction) -> Tensor:
+        """What a network shall return for Z_t = √ᾱ_t Z_0 + √(1 - ᾱ_t) ε: `z0`'s inverse."""
+        if predicts == "v_prediction":
+            alpha_bar = _like(self.alpha_bar, z0)
+            return alpha_bar.sqrt() * epsilon - (1 - alpha_bar).sqrt() * z0
+        return z0 if predicts == "sample" else epsilon
+
     def mean(self, z_t: Tensor, z0: Tensor) -> Tensor:
         """[√α_t (1 - ᾱ_s) Z_t + √ᾱ_s β_t Ẑ_0] / (1 - ᾱ_t) (line 6, its root and bar set right)."""
         alpha, beta = _like(self.alpha, z_t), _like(self.beta, z_t)
