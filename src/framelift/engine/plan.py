@@ -126,13 +126,14 @@ def fingerprint(pipeline: VSRPipeline) -> str:
     for name, component in sorted(pipeline.components.items()):
         config = getattr(component, "config", None)
         if config is not None:
-            content = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-            content = {k: v for k, v in content.items() if not k.startswith("_")}
-            digest.update(f"{name} {json.dumps(content, sort_keys=True, default=str)}".encode())
+            facts = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+            facts = {k: v for k, v in facts.items() if not k.startswith("_")}
+            digest.update(f"{name} {json.dumps(facts, sort_keys=True, default=str)}".encode())
         if isinstance(component, torch.nn.Module):
             for key, tensor in component.state_dict().items():
                 digest.update(f"{name}.{key} {tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                content = tensor.detach().cpu().contiguous().flatten()
+                digest.update(content.view(torch.uint8).numpy().data)
     own = {k: v for k, v in pipeline.config.items() if not k.startswith("_")}
     digest.update(json.dumps(own, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -53,7 +53,14 @@ def load_pipeline(
         pipeline.default_window = chosen.window
     if chosen.overlap is not None:
         pipeline.default_overlap = chosen.overlap
+    for part in parts.values():
+        if isinstance(part, torch.nn.Module) and _is_convolutional(part):
+            part.to(memory_format=torch.channels_last)  # on AMX the UNet takes half the time
     return pipeline.to(device)
+
+
+def _is_convolutional(network: torch.nn.Module) -> bool:
+    return any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
 
 
 def outline(preset: str | Preset) -> dict[str, torch.nn.Module]:
