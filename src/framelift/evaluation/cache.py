@@ -63,17 +63,15 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 
 
 @cache
-def code_digest(*packages: str) -> str:
-    """SHA-256 of the source of framelift's packages without their subpackages, given as "ops" or
-    "ops/degrade", or of single files, as "ops/noise.py". In a key, it keeps numbers from outliving
-    the code that made them.
+def code_digest() -> str:
+    """SHA-256 of framelift's source, so that no number outlives the code that made it.
+
+    Of the whole package: a list of what a number depends on is wrong as soon as a module moves.
     """
     root = Path(framelift.__file__).parent
     digest = hashlib.sha256()
-    for package in packages:
-        place = root / package
-        for file in [place] if place.is_file() else sorted(place.glob("*.py")):
-            digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

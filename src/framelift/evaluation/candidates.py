@@ -51,7 +51,7 @@ def parse_candidate(word: str, base: UpscaleSettings, label: str | None = None) 
             raise UsageError(f"{name} has no settings.", f"Write just {name}.")
         identity = {
             "baseline": name,
-            "code": code_digest("evaluation", "ops"),
+            "code": code_digest(),
             "versions": versions("torch", "opencv-python-headless"),
         }
         return Candidate(label or name, name, None, identity)
@@ -86,8 +86,6 @@ def _settings(
 
 def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
     """Everything that decides the frames: components by hash, sampler, settings, code, versions."""
-    method = method_of(preset)
-    package = method.package.removeprefix("framelift.").replace(".", "/")
     chosen = asdict(settings)
     names = (*ENGINE, "options", "scale", "height")
     device = choose_device(settings.device)
@@ -96,7 +94,7 @@ def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
         "window": [preset.window, preset.overlap, preset.color_fix],
         "settings": {name: chosen[name] for name in names}
         | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
-        "code": code_digest("engine", "methods", package, "models", "flow", "ops"),
+        "code": code_digest(),
         "versions": versions("torch", "diffusers", "transformers"),
     }
 

@@ -162,7 +162,7 @@ class _Evaluation:
         details, profile = (folder / f"{slug(case.name)}{end}.png" for end in ("", "_profile"))
         content = {
             "pictures": [str(details.name), s.crop_at, versions("opencv-python-headless")],
-            "code": code_digest("evaluation"),
+            "code": code_digest(),
             "lr": case.lr.digest if case.lr else None,
             "gt": case.gt.digest if case.gt else None,
             "sr": [(label, view.digest) for label, view in case.sr.items()],

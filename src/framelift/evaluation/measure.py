@@ -53,7 +53,7 @@ class Ruler:
                 "measured": case.measured,
                 "metric": metric.name,
                 "protocol": metric.protocol,
-                "code": code_digest("metrics", "flow", "ops"),
+                "code": code_digest(),
                 "versions": versions(*LIBRARIES),
             }
 

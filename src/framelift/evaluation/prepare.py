@@ -89,7 +89,7 @@ class Workshop:
             "scale": self._degrade.scale,
             "seed": self._seed,
             "clip": case.name,
-            "code": code_digest("data/degradation", "ops", "ops/degrade", "video"),
+            "code": code_digest(),
             "versions": versions("torch", "av"),
         }
 

@@ -28,13 +28,6 @@ from framelift.metrics.registry import build_metrics
 from framelift.ops.noise import PositionNoise
 from framelift.types import Progress
 
-CODE = (
-    *("methods/vdm_vsr/pipeline.py", "methods/vdm_vsr/stdit.py", "methods/vdm_vsr/transition.py"),
-    *("methods/vdm_vsr/psld.py", "models/codec.py", "ops/noise.py", "ops/degrade"),
-    *("evaluation/figures/vdm_vsr/samples.py", "metrics/fidelity.py"),
-)
-"""What decides a sample and its numbers, beside weights, settings and data."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -183,7 +176,7 @@ class Bench:
             "step_sizes": self.setup.step_sizes,
             "observe": [self.setup.observe, self.setup.sensor_noise],
             "metrics": {m.name: m.protocol for m in self.metrics},
-            "code": code_digest(*CODE),
+            "code": code_digest(),
             "versions": versions("torch", "diffusers", "opencv-python-headless"),
         }
 
