@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from quality import eight_bits, load_frame, psnr
 
-from framelift.models.block_transform import BlockTransformCodec
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.ops.resize import downscale, upscale
 
 

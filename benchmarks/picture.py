@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from framelift.engine.clip import to_tensor
+from framelift.images import to_rgb, to_tensor, write_picture
 from framelift.ops.resize import resize
-from framelift.training.samples import write_picture
 from framelift.video.read import VideoReader
 
 
@@ -40,7 +39,7 @@ def main() -> None:
         pictures.append(frame(args.truth, args.frame))
     x, y, width, height = args.crop or (0, 0, size[1], size[0])
     cut = [p[:, y : y + height, x : x + width] for p in pictures]
-    write_picture(args.output, torch.cat(cut, dim=-1))
+    write_picture(args.output, to_rgb(torch.cat(cut, dim=-1)))
 
 
 if __name__ == "__main__":

@@ -122,8 +122,8 @@ def main() -> None:
 
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    from framelift.configure import from_strings
-    from framelift.engine.budget import choose_dtype
+    from framelift.config import from_strings
+    from framelift.device import choose_dtype
     from framelift.methods.load import load_pipeline
     from framelift.methods.registry import settings_class
     from framelift.ops.color_fix import color_fix

@@ -29,7 +29,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from framelift.engine.budget import choose_dtype
+from framelift.device import choose_dtype
+from framelift.diffusion import block_transform
+from framelift.diffusion.codecs import KLCodec
 from framelift.engine.heap import keep_freed_memory
 from framelift.methods import latent_upscaler
 from framelift.methods.latent_upscaler import BoundCodec
@@ -38,8 +40,6 @@ from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder,
 from framelift.methods.stablevsr.motion import Motion
 from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
-from framelift.models import block_transform
-from framelift.models.codec import KLCodec
 from framelift.ops.noise import PositionNoise
 
 

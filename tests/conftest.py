@@ -7,11 +7,16 @@ from pathlib import Path
 
 import av
 import pytest
+from evaluation.clips import write_clip
+from hypothesis import settings
 from support import make_video, patches
 
 import framelift  # noqa: F401 - repairs torchvision before a test imports diffusers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Property tests search a fixed number of tiny examples, however slow the machine.
+settings.register_profile("framelift", deadline=None, max_examples=60)
+settings.load_profile("framelift")
 
 TINY_UNET = {
     "block_out_channels": [8, 16],
@@ -131,3 +136,11 @@ def png() -> bytes:
     context.pix_fmt, context.time_base = "rgb24", Fraction(1)
     frame = av.VideoFrame.from_ndarray(patches(0, (16, 16)), format="rgb24")
     return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of two clips."""
+    for number, name in enumerate(("river", "town")):
+        write_clip(tmp_path / "data" / name, shift=10 * number)
+    return tmp_path / "data"

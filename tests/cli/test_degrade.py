@@ -11,7 +11,7 @@ import torch
 from support import decoded, make_video, payloads
 
 from framelift.cli.main import main
-from framelift.data.degradation import Degradation
+from framelift.degrade import Degradation
 from framelift.errors import Exit
 
 

@@ -9,12 +9,12 @@ from support import decoded
 from torch import Tensor
 
 from framelift.cli.main import main
-from framelift.data.datasets.moving_mnist import MovingMNIST
+from framelift.datasets.moving_mnist import MovingMNIST
+from framelift.degrade.ops.observation import Observation
 from framelift.errors import Exit
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.pipeline import Measurement
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
-from framelift.ops.degrade.observation import Observation
 from framelift.ops.noise import PositionNoise
 
 MNIST = Path(__file__).parents[2] / "../shared/data/mnist"

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framelift.engine.network import upscale_window
 from framelift.engine.plan import Plan
+from framelift.engine.tiling import upscale_window
 from framelift.errors import NoRoomError
 from framelift.methods.base import ClipInfo, VSRPipeline
 from framelift.ops.windows import CrossFade, sliding_windows

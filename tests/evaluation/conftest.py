@@ -4,19 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evaluation.clips import write_clip
 
 from framelift.evaluation.evaluate import evaluate
 from framelift.evaluation.report import Results
 from framelift.evaluation.settings import EvaluateSettings
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A folder of two clips."""
-    for number, name in enumerate(("river", "town")):
-        write_clip(tmp_path / "data" / name, shift=10 * number)
-    return tmp_path / "data"
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framelift.errors import InputError, UsageError
-from framelift.flow.base import pad_to
-from framelift.flow.load import build_flow
+from framelift.flow import build_flow, pad_to
 from framelift.ops.warp import warp
 from framelift.weights.torchvision import torchvision_weights
 

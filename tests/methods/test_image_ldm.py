@@ -4,9 +4,9 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionUpscalePipeline
 
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
-from framelift.models.block_transform import BlockTransformCodec
 from framelift.ops.noise import PositionNoise
 from framelift.ops.resize import upscale
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.errors import FrameliftError, InputError, UsageError
 from framelift.files import sha256
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 from framelift.methods.load import load_pipeline, outline
 from framelift.methods.registry import METHODS, find_method, method_of, settings_class
-from framelift.models.block_transform import BlockTransformCodec
 from framelift.weights.presets import (
     BUNDLED,
     WEIGHT_FILES,
@@ -40,7 +40,7 @@ window = 4
 steps = 3
 
 [components.vae]
-type = "framelift.models.block_transform.BlockTransformCodec"
+type = "framelift.diffusion.block_transform.BlockTransformCodec"
 source = "./codec"
 sha256 = "{codec}"
 

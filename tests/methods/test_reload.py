@@ -7,9 +7,9 @@ import sys
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionUpscalePipeline
 from safetensors.torch import load_file, save_file
 
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
-from framelift.models.block_transform import BlockTransformCodec
 
 PROGRAM = """
 import sys

@@ -6,6 +6,7 @@ from diffusers import ControlNetModel, DDIMScheduler, DPMSolverMultistepSchedule
 from hypothesis import given
 from hypothesis import strategies as st
 
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.errors import UsageError
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
@@ -15,7 +16,6 @@ from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import build_tcm, is_identity, zero_convolutions
-from framelift.models.block_transform import BlockTransformCodec
 
 SAMPLINGS = ("single", "autoregressive", "unidirectional", "bidirectional")
 V = {"prediction_type": "v_prediction", "algorithm_type": "dpmsolver++", "solver_order": 1}

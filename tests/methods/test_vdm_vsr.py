@@ -10,12 +10,12 @@ from diffusers import DDPMScheduler, ModelMixin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framelift.degrade.ops.observation import Observation
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.pipeline import Measurement
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.transition import Transition
-from framelift.ops.degrade.observation import Observation
 from framelift.ops.noise import PositionNoise
 
 SIZE = (4, 32, 32)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from framelift.flow.load import build_flow
+from framelift.flow import build_flow
 from framelift.metrics.measure import measure_clip
 from framelift.metrics.motion import TOF, Flows, WarpingError
 from framelift.metrics.settings import MetricSettings

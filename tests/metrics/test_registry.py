@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from framelift.configure import from_mapping
+from framelift.config import from_mapping
 from framelift.errors import UsageError
 from framelift.metrics.registry import METRICS, build_metrics, metric_names
 from framelift.metrics.settings import MetricSettings

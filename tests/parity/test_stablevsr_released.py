@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from support import find_weights, small_vae
 from torch import Tensor
 
-from framelift.flow.raft import RAFTFlow
+from framelift.flow import RAFTFlow
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.tcm import build_tcm, zero_convolutions

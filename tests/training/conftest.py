@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from framelift.configure import from_mapping
+from framelift.config import from_mapping
 from framelift.training.settings import TrainSettings
 
 RECIPE: dict[str, Any] = {

@@ -9,16 +9,17 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
-from framelift.data.crops import Batch, RandomCrops
-from framelift.data.store import open_store
 from framelift.errors import UsageError
+from framelift.methods.base import Batch
 from framelift.methods.image_ldm.objective import (
     ImageLDMObjective,
     ObjectiveSettings,
     build_pipeline,
 )
 from framelift.methods.load import load_pipeline
+from framelift.training.crops import RandomCrops
 from framelift.training.loop import train
+from framelift.training.store import open_store
 from framelift.training.track import Track
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

@@ -8,8 +8,6 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from support import small_vae
 
-from framelift.data.crops import RandomCrops
-from framelift.data.store import open_store
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
 from framelift.methods.stablevsr.objective import (
@@ -20,8 +18,10 @@ from framelift.methods.stablevsr.objective import (
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.tcm import build_tcm, is_identity, zero_convolutions
+from framelift.training.crops import RandomCrops
 from framelift.training.loop import train
 from framelift.training.objectives import build_objective
+from framelift.training.store import open_store
 
 TCM = "controlnet/diffusion_pytorch_model.safetensors"
 STEM = {"stem": [4, 8, 8], "warm_stem": True}

@@ -10,7 +10,6 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.normalization import RMSNorm
 
-from framelift.data.store import open_store
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.objective import (
@@ -26,6 +25,7 @@ from framelift.methods.vdm_vsr.transition import Transition
 from framelift.training.loop import train
 from framelift.training.objectives import build_objective
 from framelift.training.settings import RECIPES, load_recipe
+from framelift.training.store import open_store
 
 VAE = {
     "block_out_channels": [8, 8, 8, 16],

@@ -13,7 +13,7 @@ from framelift.files import to_json
 from framelift.types import Progress
 
 if TYPE_CHECKING:
-    from framelift.data.datasets.check import Report
+    from framelift.datasets.check import Report
 
 SHOWN = 12  # sentences about what is wrong, so that the answer fits on a screen
 
@@ -39,7 +39,7 @@ class Check:
     """Print everything as JSON."""
 
     def __call__(self) -> int:
-        from framelift.data.datasets.check import check_dataset
+        from framelift.datasets.check import check_dataset
 
         with Display(f"{self.name} in {self.root}", quiet=self.json) as display:
             report = check_dataset(
@@ -62,7 +62,7 @@ class List:
     """Print them as JSON."""
 
     def __call__(self) -> int:
-        from framelift.data.datasets.catalog import DATASETS
+        from framelift.datasets.catalog import DATASETS
 
         if self.json:
             facts = {

@@ -43,7 +43,7 @@ def degrade(
         json: Print the record as JSON on standard output.
         quiet: Show no progress.
     """
-    from framelift.data.degradation.settings import load_recipe
+    from framelift.degrade.settings import load_recipe
     from framelift.engine.job import check_output
     from framelift.files import to_json
     from framelift.video.containers import check_output as check_container
@@ -58,8 +58,8 @@ def degrade(
         check_container(output, encode.codec)
     check_output(clip, output, overwrite)
 
-    from framelift.data.degradation.degradation import Degradation
-    from framelift.data.degradation.file import degrade_file
+    from framelift.degrade.degradation import Degradation
+    from framelift.degrade.file import degrade_file
 
     degradation = Degradation(loaded, scale, seed)
     with Display(str(clip), quiet or json) as display, _tidy_on_sigterm():

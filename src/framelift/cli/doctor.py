@@ -49,7 +49,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     import psutil
     import torch
 
-    from framelift.engine.budget import choose_device, choose_dtype
+    from framelift.device import choose_device, choose_dtype
     from framelift.video.encoders import available_codecs
     from framelift.weights.presets import check_bundled, list_presets
 

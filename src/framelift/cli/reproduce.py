@@ -10,9 +10,9 @@ import tyro
 
 from framelift.cli.show import Display, say, stop_signals, use_threads
 from framelift.errors import Exit, UsageError
-from framelift.evaluation.items import Item, list_items, load_item
 from framelift.evaluation.settings import ReproduceSettings
 from framelift.files import to_json
+from framelift.papers.items import Item, list_items, load_item
 
 
 def reproduce(
@@ -43,7 +43,7 @@ def reproduce(
     with Display(chosen.name, quiet or json) as display, stop_signals() as stop:
         display.note("loading")
         use_threads(settings.threads)
-        from framelift.evaluation.reproduce import reproduce as run
+        from framelift.papers.reproduce import reproduce as run
 
         made = run(chosen, settings, output, on_progress=display, should_stop=lambda: bool(stop))
     if json:

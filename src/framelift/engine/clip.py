@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from framelift.images import to_tensor
 from framelift.ops.windows import Window
 from framelift.video.read import Frame, VideoReader
 
@@ -39,18 +39,6 @@ class Clip:
         close = getattr(self._frames, "close", None)
         if close is not None:
             close()
-
-
-def to_tensor(rgb: np.ndarray) -> Tensor:
-    """uint8 or uint16 `[H, W, 3]` → float32 `[3, H, W]` in [0, 1]."""
-    full = float(np.iinfo(rgb.dtype).max)
-    return torch.from_numpy(rgb.astype(np.float32) / full).permute(2, 0, 1).contiguous()
-
-
-def to_rgb(frame: Tensor, deep: bool) -> np.ndarray:
-    """Float `[3, H, W]` in [0, 1] → uint8 `[H, W, 3]`, or uint16 if `deep`."""
-    full, kind = (65535, np.uint16) if deep else (255, np.uint8)
-    return (frame.clamp(0, 1) * full).round().permute(1, 2, 0).cpu().numpy().astype(kind)
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from framelift import __version__
-from framelift.configure import from_mapping, from_strings
+from framelift.config import from_mapping, from_strings
+from framelift.device import choose_threads
 from framelift.engine import budget
 from framelift.engine.job import Job
 from framelift.engine.settings import UpscaleSettings
@@ -55,7 +56,7 @@ def resolve_plan(
     known = previous or {}
     info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
     multiple = pipeline.size_multiple
-    threads = settings.threads or known.get("threads") or budget.choose_threads(None)
+    threads = settings.threads or known.get("threads") or choose_threads(None)
     overlap = _first(settings.overlap, pipeline.default_overlap)
     window = (
         settings.window

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from framelift.engine.clip import Clip, to_rgb
+from framelift.engine.clip import Clip
 from framelift.engine.job import Job
 from framelift.engine.journal import Journal
-from framelift.engine.network import upscale_window
 from framelift.engine.plan import Plan
 from framelift.engine.survey import Survey
+from framelift.engine.tiling import upscale_window
 from framelift.errors import StoppedError
+from framelift.images import to_rgb
 from framelift.methods.base import Step, VSRPipeline
 from framelift.ops.color_fix import color_fix
 from framelift.ops.resize import resize

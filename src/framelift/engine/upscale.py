@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from framelift.device import choose_device, choose_dtype
 from framelift.engine import budget
 from framelift.engine.heap import keep_freed_memory
 from framelift.engine.job import Job, plan_job
@@ -116,8 +117,8 @@ def _prepare(
     load: Callable[..., VSRPipeline],
 ) -> tuple[VSRPipeline, Plan]:
     """Load the pipeline and resolve everything that settings leave open."""
-    device = budget.choose_device(settings.device)
-    dtype = budget.choose_dtype(settings.dtype, device)
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
     loaded = load(
         settings.preset or settings.method,
         device=device,

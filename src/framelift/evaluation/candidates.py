@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from framelift.configure import from_mapping, from_strings
-from framelift.engine.budget import choose_device, choose_dtype
+from framelift.config import from_mapping, from_strings
+from framelift.device import choose_device, choose_dtype
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import UsageError
 from framelift.evaluation.cache import code_digest, versions

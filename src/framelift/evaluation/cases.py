@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from framelift.data.datasets import open_dataset, open_source
-from framelift.data.datasets.base import Clip, Dataset, Source
+from framelift.datasets import open_dataset, open_source
+from framelift.datasets.base import Clip, Dataset, Source
 from framelift.errors import InputError, UsageError
 from framelift.evaluation.frames import View, whole
 from framelift.evaluation.settings import EvaluateSettings

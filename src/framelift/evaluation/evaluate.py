@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from framelift.data.datasets import open_dataset
-from framelift.engine import budget
+from framelift.datasets import open_dataset
+from framelift.device import choose_device
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import FrameliftError, UsageError
 from framelift.evaluation.cache import Cache, code_digest, versions
@@ -121,7 +121,7 @@ class _Evaluation:
         """Those asked for; else of the usual ones those that can be computed here."""
         settings = self.protocol.on(self.settings.dataset, self.settings.options)
         if settings.device == "cpu":
-            device = str(budget.choose_device(self.settings.device))
+            device = str(choose_device(self.settings.device))
             settings = replace(settings, device=device)
         if self.settings.metrics:
             metrics = build_metrics(self.settings.metrics, settings)

@@ -8,15 +8,14 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
-from framelift.data.datasets.base import ImageSource, Source, VideoSource
-from framelift.engine.clip import to_rgb, to_tensor
+from framelift.datasets.base import ImageSource, Source, VideoSource
 from framelift.errors import InputError
 from framelift.evaluation.cache import files_digest, key_of
 from framelift.files import atomic
+from framelift.images import to_rgb, to_tensor, write_picture
 from framelift.video.faults import make_folder, writing
 
 NAME = "{:05d}.png"
@@ -96,12 +95,6 @@ def frame_folder(folder: Path) -> Iterator[Callable[[Tensor], None]]:
 
         def put(frame: Tensor) -> None:
             with writing(folder):
-                write_png(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
+                write_picture(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
 
         yield put
-
-
-def write_png(path: Path, rgb: np.ndarray) -> None:
-    """Write uint8 `[H, W, 3]` RGB."""
-    _, data = cv2.imencode(".png", rgb[..., ::-1])
-    path.write_bytes(data.tobytes())

@@ -6,11 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from framelift.engine.clip import to_rgb
 from framelift.evaluation.cases import Case
-from framelift.evaluation.frames import View, write_png
+from framelift.evaluation.frames import View
 from framelift.evaluation.prepare import enlarge
-from framelift.files import atomic
+from framelift.images import to_rgb, write_picture
 
 DETAIL = 96  # ground truth pixels on each side of a detail
 ZOOM = 3  # enlargement of a detail on the picture
@@ -108,9 +107,3 @@ def beside(panels: Sequence[np.ndarray]) -> np.ndarray:
 def below(panels: Sequence[np.ndarray]) -> np.ndarray:
     gap = np.full((GAP, panels[0].shape[1], 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=0)
-
-
-def write_picture(path: Path, rgb: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as part:
-        write_png(part, rgb)

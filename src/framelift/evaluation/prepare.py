@@ -11,9 +11,9 @@ import cv2
 import torch
 from torch import Tensor
 
-from framelift.data.datasets import open_source
-from framelift.data.degradation import Degradation, load_recipe
-from framelift.data.degradation.settings import describe
+from framelift.datasets import open_source
+from framelift.degrade import Degradation, load_recipe
+from framelift.degrade.settings import describe
 from framelift.engine.journal import journal_folder
 from framelift.engine.upscale import upscale
 from framelift.errors import StoppedError, UsageError

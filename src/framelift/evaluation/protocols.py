@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from framelift.configure import from_mapping, from_strings
+from framelift.config import from_mapping, from_strings
 from framelift.errors import UsageError
 from framelift.metrics.settings import MetricSettings
 from framelift.weights.presets import suggest

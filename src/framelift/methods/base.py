@@ -1,12 +1,12 @@
 """The contract between a method and the engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from framelift.ops.color_fix import ColorFix
 from framelift.ops.noise import BLOCK
@@ -97,3 +97,42 @@ class VSRPipeline(DiffusionPipeline):
             if (network := getattr(self, name, None)) is not None:
                 return network.dtype
         return torch.float32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1].
+
+    With the degradation "none" both are the same tensor.
+    """
+
+    hr: Tensor
+    lr: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.hr.to(device), self.lr.to(device))
+
+
+class Objective(Protocol):
+    """Training loss of one stage; lives beside the method's inference."""
+
+    pipeline: VSRPipeline
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network whose parameters the optimizer changes."""
+        ...
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Called once with some training data before the first step."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Move everything that the loss needs."""
+        ...
+
+    def loss(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss and its terms; `network` is `trained`, perhaps wrapped for several devices."""
+        ...

@@ -16,10 +16,10 @@ from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DCondit
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from framelift.diffusion.block_transform import BT601, BlockTransformCodec, BoundTransform
+from framelift.diffusion.codecs import LatentCodec, as_codec
 from framelift.methods.base import Noise, VSRPipeline
 from framelift.methods.settings import LatentUpscalerSettings
-from framelift.models.block_transform import BT601, BlockTransformCodec, BoundTransform
-from framelift.models.codec import LatentCodec, as_codec
 from framelift.ops.resize import upscale
 
 

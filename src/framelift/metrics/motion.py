@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from framelift.flow.base import FlowEstimator
+from framelift.flow import FlowEstimator
 from framelift.metrics.base import Better, Frame, Moment
 from framelift.metrics.pictures import picture
 from framelift.metrics.settings import MetricSettings

@@ -35,7 +35,7 @@ class Tools:
 
     @cached_property
     def flows(self) -> "Flows":
-        from framelift.flow.load import build_flow
+        from framelift.flow import build_flow
         from framelift.metrics.motion import Flows
 
         s = self.settings

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framelift.errors import UsageError
-from framelift.flow.settings import FlowName
+from framelift.types import FlowName
 
 
 @dataclass(frozen=True)

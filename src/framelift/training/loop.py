@@ -22,13 +22,14 @@ from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch.optim.lr_scheduler import LambdaLR
 
-from framelift.data.crops import Batch, RandomCrops
-from framelift.data.store import Clip, open_store
 from framelift.errors import UsageError
 from framelift.files import part_path, publish, read_json, sync, write_json
-from framelift.training.objectives import Objective, build_objective
+from framelift.methods.base import Batch, Objective
+from framelift.training.crops import RandomCrops
+from framelift.training.objectives import build_objective
 from framelift.training.samples import save_sample
 from framelift.training.settings import OptimSettings, TrainSettings
+from framelift.training.store import Clip, open_store
 from framelift.training.track import Track
 
 VALIDATION_STEP = 2**31  # crops of the held-out clips are drawn far from the training steps

@@ -1,41 +1,11 @@
 """Which objective trains a method's stage."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from framelift.configure import from_mapping
-from framelift.data.crops import Batch
+from framelift.config import from_mapping
 from framelift.errors import UsageError
-from framelift.methods.base import VSRPipeline
+from framelift.methods.base import Objective
 from framelift.training.settings import TrainSettings
-
-
-class Objective(Protocol):
-    """Training loss of one stage; lives beside the method's inference."""
-
-    pipeline: VSRPipeline
-
-    @property
-    def trained(self) -> nn.Module:
-        """The network whose parameters the optimizer changes."""
-        ...
-
-    def prepare(self, batches: Iterable[Batch]) -> None:
-        """Called once with some training data before the first step."""
-        ...
-
-    def to(self, device: torch.device) -> None:
-        """Move everything that the loss needs."""
-        ...
-
-    def loss(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Loss and its terms; `network` is `trained`, perhaps wrapped for several devices."""
-        ...
 
 
 def build_objective(settings: TrainSettings) -> Objective:
@@ -114,7 +84,7 @@ def _vdm_vsr(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
     from framelift.methods.vdm_vsr import autoencoder_objective as autoencoder
     from framelift.methods.vdm_vsr import objective as vdm_vsr
-    from framelift.models.linear_autoencoder import LinearAutoencoderKL
+    from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 
     _check_stage(settings, "autoencoder", "prior", "regression")
     if settings.stage == "regression":

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from framelift.configure import from_mapping
-from framelift.data.settings import DataSettings
+from framelift.config import from_mapping
 from framelift.errors import InputError
+from framelift.training.data_settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from framelift.configure import from_mapping
+from framelift.config import from_mapping
 from framelift.errors import Exit, FrameliftError, InputError, UsageError
 from framelift.files import read_json, sha256
 

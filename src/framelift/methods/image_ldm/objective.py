@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
+from framelift.diffusion.block_transform import BlockTransformCodec
+from framelift.diffusion.draw import draw_timesteps, normal, randint
+from framelift.diffusion.losses import PerceptualLoss
+from framelift.methods.base import Batch
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
-from framelift.models.block_transform import BlockTransformCodec
-from framelift.models.draw import draw_timesteps, normal, randint
-from framelift.models.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)

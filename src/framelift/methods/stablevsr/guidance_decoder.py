@@ -13,9 +13,9 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
+from framelift.diffusion.block_transform import BoundTransform
+from framelift.diffusion.codecs import LatentCodec
 from framelift.methods.latent_upscaler import BoundCodec
-from framelift.models.block_transform import BoundTransform
-from framelift.models.codec import LatentCodec
 
 
 def build_guidance_decoder(

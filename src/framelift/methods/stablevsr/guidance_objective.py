@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
+from framelift.diffusion.draw import randint
+from framelift.diffusion.losses import PerceptualLoss
+from framelift.methods.base import Batch
 from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
-from framelift.models.draw import randint
-from framelift.models.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from framelift.flow.base import FlowEstimator
+from framelift.flow import FlowEstimator
 from framelift.ops.warp import resize_flow
 
 

@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
+from framelift.diffusion.draw import draw_timesteps, normal, randint
+from framelift.diffusion.losses import PerceptualLoss
+from framelift.methods.base import Batch
 from framelift.methods.latent_upscaler import LatentUpscaler
 from framelift.methods.stablevsr.motion import fit_flow
 from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import visits
 from framelift.methods.stablevsr.tcm import build_tcm
-from framelift.models.draw import draw_timesteps, normal, randint
-from framelift.models.perceptual import PerceptualLoss
 from framelift.ops.warp import warp
 
 TRUSTED_CHANGE = 0.1  # in [-1, 1]; where the warped truth changes more, something appeared

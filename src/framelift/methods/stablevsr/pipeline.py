@@ -21,9 +21,9 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from framelift.diffusion.block_transform import BlockTransformCodec, BoundTransform
 from framelift.errors import UsageError
-from framelift.flow.base import FlowEstimator
-from framelift.flow.load import build_flow
+from framelift.flow import FlowEstimator, build_flow
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step
 from framelift.methods.latent_upscaler import BoundCodec, LatentUpscaler
 from framelift.methods.stablevsr.guidance_decoder import decode_small
@@ -31,7 +31,6 @@ from framelift.methods.stablevsr.motion import Motion, fit_flow
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import without_noise_level
-from framelift.models.block_transform import BlockTransformCodec, BoundTransform
 from framelift.ops.noise import PositionNoise
 from framelift.ops.warp import warp
 from framelift.ops.windows import Window, even_windows

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from framelift.flow.settings import FlowName
 from framelift.methods.settings import LatentUpscalerSettings
+from framelift.types import FlowName
 
 
 @dataclass(frozen=True)

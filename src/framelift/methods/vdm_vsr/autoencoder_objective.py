@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
+from framelift.diffusion.codecs import KLCodec
+from framelift.diffusion.draw import normal
+from framelift.diffusion.losses import PerceptualLoss
+from framelift.methods.base import Batch
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
-from framelift.models.codec import KLCodec
-from framelift.models.draw import normal
-from framelift.models.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)

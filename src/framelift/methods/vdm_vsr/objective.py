@@ -15,14 +15,14 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
+from framelift.diffusion.draw import draw_timesteps, normal
+from framelift.methods.base import Batch
+from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
+from framelift.methods.vdm_vsr.local_autoencoder import LocalAutoencoderKL
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Prediction, Transition, normal_kl
-from framelift.models.draw import draw_timesteps, normal
-from framelift.models.linear_autoencoder import LinearAutoencoderKL
-from framelift.models.local_autoencoder import LocalAutoencoderKL
 from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation

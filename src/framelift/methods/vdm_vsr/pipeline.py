@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor
 
+from framelift.degrade.ops.observation import Observation
+from framelift.diffusion.codecs import KLCodec
 from framelift.errors import UsageError
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step, VSRPipeline
+from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 from framelift.methods.vdm_vsr.psld import glue
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition
-from framelift.models.codec import KLCodec
-from framelift.models.linear_autoencoder import LinearAutoencoderKL
-from framelift.ops.degrade.observation import Observation
 from framelift.ops.noise import PositionNoise
 from framelift.ops.windows import Window, sliding_windows
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from framelift.models.codec import KLCodec
+from framelift.diffusion.codecs import KLCodec
 
 
 class Observed(Protocol):

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framelift.data.crops import Batch
-from framelift.methods.base import Noise, OnStep, VSRPipeline
+from framelift.degrade.ops.observation import Observation
+from framelift.diffusion.draw import normal, randint
+from framelift.methods.base import Batch, Noise, OnStep, VSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
-from framelift.models.draw import normal, randint
-from framelift.ops.degrade.observation import Observation
 from framelift.ops.interpolate import interpolate
 
 PATCH = 8

@@ -1,0 +1,1 @@
+"""The papers' tables and figures, a folder a paper: what is made, and what draws it."""

@@ -1,0 +1,1 @@
+"""SATeCo's tables and figures."""

@@ -1,0 +1,1 @@
+"""StableVSR's tables and figures."""

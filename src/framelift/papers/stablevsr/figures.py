@@ -1,0 +1,184 @@
+"""StableVSR's figures: what guides a frame, and what the number of steps does."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from framelift.datasets import open_dataset
+from framelift.degrade import Degradation
+from framelift.device import choose_device
+from framelift.evaluation.cases import dataset_cases
+from framelift.evaluation.pictures import (
+    below,
+    beside,
+    labelled,
+    most_detail,
+    zoom,
+)
+from framelift.evaluation.settings import EvaluateSettings
+from framelift.images import to_rgb, write_picture
+from framelift.methods.load import load_pipeline
+from framelift.methods.stablevsr.pipeline import FrameState
+from framelift.methods.stablevsr.settings import StableVSRSettings
+from framelift.methods.stablevsr.sweep import Visit
+from framelift.metrics.registry import METRICS
+from framelift.ops.noise import PositionNoise
+from framelift.papers.curves import Curve, chart
+from framelift.papers.reproduce import Request, make_table
+from framelift.papers.reproduction import Reproduction
+
+SIDE, ZOOM = 96, 2  # of the details: HR pixels, enlargement
+CURVE = (280, 200)  # width and height of a curve
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The watched frame after one of its steps; pictures `[3, H, W]` in [-1, 1]."""
+
+    t: int
+    noisy: Tensor
+    estimate: Tensor
+    guidance: Tensor | None
+    result: Tensor
+
+
+class Scene:
+    """The first clip of an item's data, and the preset's pipeline."""
+
+    def __init__(self, request: Request) -> None:
+        settings, item = request.settings, request.item
+        size = item.full if settings.full else item.reduced
+        name, root = next(iter(request.roots.items()))
+        wanted = EvaluateSettings(
+            dataset=name, root=root, methods=("bicubic",), crop=size.crop, frames=size.frames
+        )
+        degradation = Degradation("bi", 4, settings.seed)
+        case = dataset_cases(open_dataset(name, root), wanted, degradation.scale)[0]
+        assert case.gt is not None
+        self.gt = torch.stack(list(case.gt.tensors()))
+        self.lr = degradation(self.gt, case.name)
+        self.middle = len(self.lr) // 2
+        device = choose_device(settings.device)
+        self.pipeline: Any = load_pipeline(
+            "stablevsr", device=device, weights_dir=settings.weights_dir
+        )
+        self.noise = PositionNoise(settings.seed)
+        side = min(SIDE, *self.gt.shape[-2:])
+        y, x = most_detail(to_rgb(self.gt[self.middle], deep=False), side)
+        self._place = (slice(y, y + side), slice(x, x + side))
+
+    def watch(self, settings: StableVSRSettings) -> list[Moment]:
+        """Sample the clip and look at its middle frame after every step."""
+        moments: list[Moment] = []
+
+        def decode(latents: Tensor | None, state: FrameState) -> Tensor:
+            assert latents is not None
+            return self.pipeline.codec.to_frames(latents, state.lr)[0].cpu()
+
+        def look(visit: Visit, state: FrameState, guidance: Tensor | None) -> None:
+            if visit.frame != self.middle:
+                return
+            moments.append(
+                Moment(
+                    int(state.scheduler.timesteps[visit.step]),
+                    decode(state.noisy, state),
+                    decode(state.estimate, state),
+                    None if guidance is None else guidance[0].cpu(),
+                    decode(state.latents, state),
+                )
+            )
+
+        self.pipeline(self.lr, settings=settings, noise=self.noise, on_visit=look)
+        return moments
+
+    def detail(self, text: str, picture: Tensor, gain: float = 1.0) -> np.ndarray:
+        """A labelled detail of `[3, H, W]` in [-1, 1]; `gain` is for differences."""
+        rows, columns = self._place
+        cut = (picture[:, rows, columns] * gain + 1) / 2
+        return labelled(text, zoom(to_rgb(cut.clamp(0, 1), deep=False), ZOOM))
+
+
+def guidance_states(request: Request) -> Reproduction:
+    """Figure 3: x_t, x̃₀, x̃₀ - x₀ and what x̃₀ has over its blur, step by step."""
+    scene = Scene(request)
+    moments = scene.watch(StableVSRSettings(steps=4))
+    final = moments[-1].estimate
+    rows = []
+    for m in moments:
+        blurred = cv2.GaussianBlur(m.estimate.permute(1, 2, 0).numpy(), (0, 0), 2)
+        fine = m.estimate - torch.from_numpy(blurred).permute(2, 0, 1)
+        rows.append(
+            beside(
+                [
+                    scene.detail(f"x_t, t={m.t}", m.noisy),
+                    scene.detail("estimate of x_0", m.estimate),
+                    scene.detail("its error, x4", m.estimate - final, 4),
+                    scene.detail("its detail, x2", fine, 2),
+                ]
+            )
+        )
+    return _picture(request, below(rows))
+
+
+def warp_spaces(request: Request) -> Reproduction:
+    """Figure 4: motion compensation of x̃₀'s latents, then decoded, or of the decoded picture."""
+    scene = Scene(request)
+    panels = []
+    for title, settings in (
+        ("latents warped", StableVSRSettings(warp_space="latent")),
+        ("picture warped", StableVSRSettings(warp_space="rgb")),
+    ):
+        panels.append(scene.detail(title, _guidance(scene, settings)))
+    panels.append(scene.detail("ground truth", scene.gt[scene.middle] * 2 - 1))
+    return _picture(request, beside(panels))
+
+
+def guidance_ablation(request: Request) -> Reproduction:
+    """Figure 7: the guidance with one of its operations removed, and the frame it leads to."""
+    scene = Scene(request)
+    columns = []
+    for title, settings in (
+        ("no guidance on x_0", StableVSRSettings(guidance="xt")),
+        ("no MC", StableVSRSettings(motion_compensation=False)),
+        ("latents warped", StableVSRSettings(warp_space="latent")),
+        ("proposed", StableVSRSettings()),
+    ):
+        last = scene.watch(settings)[-1]
+        guide = _guidance(scene, settings)
+        columns.append(below([scene.detail(title, guide), scene.detail("result", last.result)]))
+    truth = scene.detail("ground truth", scene.gt[scene.middle] * 2 - 1)
+    blank = np.full_like(truth, 255)
+    return _picture(request, beside([*columns, below([truth, blank])]))
+
+
+def steps_curve(request: Request) -> Reproduction:
+    """Figure 6: every metric against the number of sampling steps, as a table and as curves."""
+    made = make_table(request)
+    steps = [int(row.settings["steps"]) for row in request.item.rows]
+    block = next(b for b in made.blocks if b.ours)
+    curves = []
+    for metric in request.item.metrics:
+        values = [block.ours.get(row.title, {}).get(metric) for row in request.item.rows]
+        known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
+        if known:
+            picture = chart([Curve(known)], size=CURVE, log_x=True)
+            curves.append(labelled(METRICS[metric].title, picture))
+    path = request.output / f"{request.item.name.split('/')[-1]}.png"
+    write_picture(path, beside(curves))
+    return replace(made, files=(path,))
+
+
+def _guidance(scene: Scene, settings: StableVSRSettings) -> Tensor:
+    """The guidance of the last step that had one."""
+    return [m.guidance for m in scene.watch(settings) if m.guidance is not None][-1]
+
+
+def _picture(request: Request, rgb: np.ndarray) -> Reproduction:
+    path = request.output / f"{request.item.name.split('/')[-1]}.png"
+    write_picture(path, rgb)
+    notes = (request.item.notes,) if request.item.notes else ()
+    return Reproduction(request.item, files=(path,), notes=notes)

@@ -1,0 +1,142 @@
+"""Figures 2, 4, 6 and 7: frames of a clip side by side."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from framelift.errors import UsageError
+from framelift.evaluation.pictures import below, beside, labelled, zoom
+from framelift.images import write_picture
+from framelift.ops.interpolate import interpolate
+from framelift.papers.reproduce import Request
+from framelift.papers.reproduction import Reproduction, Table
+from framelift.papers.vdm_vsr.report import notes, record
+from framelift.papers.vdm_vsr.samples import Bench, Point, Sample, rgb
+from framelift.papers.vdm_vsr.setup import observed
+
+ZOOM, MARK, OBSERVED = 2, 4, (30, 150, 60)
+
+
+def more_frames(request: Request) -> Reproduction:
+    """Figure 2: a sequence, its decimated version, and what is made of more and more frames."""
+    bench = Bench(request)
+    setup, frames = bench.setup, bench.shape[0]
+    scale, sigma_h = setup.scales[0], setup.sigmas[0]
+    pictures, rows = [], []
+    for number, reference in enumerate(bench.references):
+        draw = (request.settings.seed, number)
+        points = [
+            Point(number, 0, scale, sigma_h, observed(setup.orders[0], count, frames, draw))
+            for count in setup.counts
+        ]
+        samples = bench(points, keep=True)
+        pictures.append(_strip(f"{reference.name}: reference", reference.frames))
+        pictures.append(_strip(f"x{scale}", _low(bench.observe(points[-1]), scale)))
+        for count, point in zip(setup.counts, points, strict=True):
+            sample = samples[point]
+            title = f"{count} observed, PSNR of frame 1: {sample.value('psnr', 0):.2f} dB"
+            pictures.append(_strip(title, _frames(sample), point.kept))
+            numbers = (sample.value("psnr", 0), sample.value("psnr"))
+            rows.append((str(count), reference.name, *(f"{n:.2f}" for n in numbers)))
+    heads = ("observed frames", "clip", "PSNR of frame 1 (dB)", "PSNR of the clip (dB)")
+    return _made(bench, below(pictures), Table("PSNR of the pictures", heads, tuple(rows)))
+
+
+def observations(request: Request) -> Reproduction:
+    """Figure 4: a sequence, and what an aliased and a blurred decimation leave of it."""
+    bench = Bench(request)
+    (scale,), pictures = bench.setup.scales, []
+    for number, reference in enumerate(bench.references):
+        pictures.append(_strip(f"{reference.name}: reference", reference.frames))
+        for sigma_h in bench.setup.sigmas:
+            y = bench.observe(Point(number, 0, scale, sigma_h, ()))
+            pictures.append(_strip(f"x{scale}, sigma_h = {sigma_h:g}", _low(y, scale)))
+    return _made(bench, below(pictures))
+
+
+def methods(request: Request) -> Reproduction:
+    """Figure 6: bicubic, ours and the truth in one frame of several clips."""
+    bench = Bench(request)
+    shown = _shown(bench)
+    rows = []
+    for number, point, sample in _restored(bench):
+        reference, y = bench.references[number], bench.observe(point)
+        panels = {
+            "bicubic": rgb(interpolate(y, point.scale)),
+            "VDM-VSR": _frames(sample),
+            "truth": reference.frames,
+        }
+        rows.append(
+            beside([labelled(t, zoom(p[i], ZOOM)) for i in shown for t, p in panels.items()])
+        )
+    return _made(bench, below(rows))
+
+
+def clips(request: Request) -> Reproduction:
+    """Figure 7: some frames of clips, observed, restored and true."""
+    bench = Bench(request)
+    shown = _shown(bench)
+    pictures = []
+    for number, point, sample in _restored(bench):
+        reference = bench.references[number]
+        low = _low(bench.observe(point), point.scale)
+        title = f"VDM-VSR, {sample.value('psnr'):.2f} dB"
+        for text, frames in ((f"x{point.scale}", low), (title, _frames(sample))):
+            pictures.append(_strip(text, [frames[i] for i in shown]))
+        pictures.append(_strip(f"{reference.name}: truth", reference.frames[list(shown)]))
+    return _made(bench, below(pictures))
+
+
+def _restored(bench: Bench) -> Iterable[tuple[int, Point, Sample]]:
+    """Every reference, all of it observed, restored once."""
+    (scale,), (sigma_h,) = bench.setup.scales, bench.setup.sigmas
+    kept = tuple(range(bench.shape[0]))
+    points = [Point(n, 0, scale, sigma_h, kept) for n in range(len(bench.references))]
+    samples = bench(points, keep=True)
+    return [(point.reference, point, samples[point]) for point in points]
+
+
+def _shown(bench: Bench) -> list[int]:
+    """Indices of the frames to show; those that the prior's clips do not have are left out."""
+    found = [n - 1 for n in bench.setup.shown if n <= bench.shape[0]]
+    if not found:
+        raise UsageError(
+            f"Clips of {bench.shape[0]} frames have none of shown={bench.setup.shown}.",
+            "Name frames from 1, as in --options shown=1,2",
+        )
+    return found
+
+
+def _frames(sample: Sample) -> np.ndarray:
+    assert sample.frames is not None
+    return sample.frames
+
+
+def _low(y: Tensor, scale: int) -> list[np.ndarray]:
+    """Observed frames, each sample as a square of the size that it stands for."""
+    return [zoom(frame, scale) for frame in rgb(y)]
+
+
+def _strip(
+    title: str, frames: Sequence[np.ndarray] | np.ndarray, kept: Sequence[int] = ()
+) -> np.ndarray:
+    panels = []
+    for index, frame in enumerate(frames):
+        large = zoom(frame, ZOOM)
+        mark = np.full((MARK, large.shape[1], 3), OBSERVED if index in kept else 255, np.uint8)
+        panels.append(np.concatenate([large, mark]))
+    return labelled(title, beside(panels))
+
+
+def _made(bench: Bench, picture: np.ndarray, *tables: Table) -> Reproduction:
+    request = bench.request
+    path = request.output / f"{request.item.name.split('/')[-1]}.png"
+    write_picture(path, picture)
+    return Reproduction(
+        request.item,
+        tables=tables,
+        files=(path,),
+        notes=tuple(notes(bench)),
+        record=record(bench),
+    )
