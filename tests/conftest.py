@@ -53,7 +53,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a real but tiny and untrained per-frame upscaler (two steps)."""
     import torch
 
-    from framelift.methods.image_ldm.objective import build_pipeline
+    from framelift.methods.image_ldm.train import build_pipeline
 
     torch.manual_seed(0)
     model = {"vae": {"factor": 4}, "unet": TINY_UNET, "scheduler": TINY_SCHEDULER}
@@ -70,8 +70,8 @@ def tiny_stablevsr(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory
     import torch
 
     from framelift.methods.load import load_pipeline
-    from framelift.methods.stablevsr.objective import build_pipeline
     from framelift.methods.stablevsr.tcm import zero_convolutions
+    from framelift.methods.stablevsr.train import build_pipeline
 
     torch.manual_seed(1)
     upscaler = load_pipeline(tiny_pipeline)
@@ -100,7 +100,7 @@ def tiny_vdm_vsr(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny VDM-VSR for four frames of 32×32 pixels, with random weights."""
     import torch
 
-    from framelift.methods.vdm_vsr.objective import build_pipeline
+    from framelift.methods.vdm_vsr.train import build_pipeline
 
     torch.manual_seed(2)
     pipeline = build_pipeline(TINY_PRIOR)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from framelift.errors import UsageError
 from framelift.methods.base import Batch
-from framelift.methods.image_ldm.objective import (
+from framelift.methods.image_ldm.train import (
     ImageLDMObjective,
     ObjectiveSettings,
     build_pipeline,

@@ -10,14 +10,14 @@ from support import small_vae
 
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
-from framelift.methods.stablevsr.objective import (
+from framelift.methods.stablevsr.pipeline import StableVSRPipeline
+from framelift.methods.stablevsr.settings import StableVSRSettings
+from framelift.methods.stablevsr.tcm import build_tcm, is_identity, zero_convolutions
+from framelift.methods.stablevsr.train import (
     ObjectiveSettings,
     StableVSRObjective,
     build_pipeline,
 )
-from framelift.methods.stablevsr.pipeline import StableVSRPipeline
-from framelift.methods.stablevsr.settings import StableVSRSettings
-from framelift.methods.stablevsr.tcm import build_tcm, is_identity, zero_convolutions
 from framelift.training.crops import RandomCrops
 from framelift.training.loop import train
 from framelift.training.objectives import build_objective

@@ -12,15 +12,15 @@ from diffusers.models.normalization import RMSNorm
 
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
-from framelift.methods.vdm_vsr.objective import (
+from framelift.methods.vdm_vsr.regression import RegressionPipeline
+from framelift.methods.vdm_vsr.settings import VDMVSRSettings
+from framelift.methods.vdm_vsr.stdit import HeadNorm, STDiT, rotate
+from framelift.methods.vdm_vsr.train import (
     PriorObjective,
     PriorSettings,
     build_pipeline,
     variational_bits,
 )
-from framelift.methods.vdm_vsr.regression import RegressionPipeline
-from framelift.methods.vdm_vsr.settings import VDMVSRSettings
-from framelift.methods.vdm_vsr.stdit import HeadNorm, STDiT, rotate
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.training.loop import train
 from framelift.training.objectives import build_objective

@@ -19,7 +19,7 @@ def build_objective(settings: TrainSettings) -> Objective:
 
 
 def _image_ldm(settings: TrainSettings) -> Any:
-    from framelift.methods.image_ldm import objective as image_ldm
+    from framelift.methods.image_ldm import train as image_ldm
     from framelift.methods.load import load_pipeline
 
     _check_stage(settings, "denoiser", "few-step")
@@ -39,7 +39,7 @@ def _image_ldm(settings: TrainSettings) -> Any:
 
 def _stablevsr(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
-    from framelift.methods.stablevsr import objective as stablevsr
+    from framelift.methods.stablevsr import train as stablevsr
 
     _check_stage(settings, "tcm", "few-step", "guidance-decoder")
     if settings.stage == "guidance-decoder":
@@ -64,7 +64,7 @@ def _stablevsr(settings: TrainSettings) -> Any:
 def _guidance_decoder(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
     from framelift.methods.stablevsr import guidance_decoder
-    from framelift.methods.stablevsr import guidance_objective as objective
+    from framelift.methods.stablevsr import train_guidance_decoder as objective
 
     own = from_mapping(objective.GuidanceDecoderSettings, settings.objective, "[objective]")
     pipeline: Any = load_pipeline(settings.init_from) if settings.init_from else None
@@ -82,8 +82,8 @@ def _guidance_decoder(settings: TrainSettings) -> Any:
 
 def _vdm_vsr(settings: TrainSettings) -> Any:
     from framelift.methods.load import load_pipeline
-    from framelift.methods.vdm_vsr import autoencoder_objective as autoencoder
-    from framelift.methods.vdm_vsr import objective as vdm_vsr
+    from framelift.methods.vdm_vsr import train as vdm_vsr
+    from framelift.methods.vdm_vsr import train_autoencoder as autoencoder
     from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 
     _check_stage(settings, "autoencoder", "prior", "regression")
