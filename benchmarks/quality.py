@@ -145,7 +145,7 @@ def main() -> None:
 
         def make(lr: Tensor, index: int, pipeline=pipeline, settings=settings) -> Tensor:
             height, width = lr.shape[-2:]
-            m = pipeline.size_multiple
+            m = pipeline.limits.size_multiple
             padded = F.pad(lr, (0, -width % m, 0, -height % m), mode="reflect")
             out = pipeline(padded, settings=settings, noise=PositionNoise(0, frame=index))
             out = out[..., : height * 4, : width * 4]

@@ -74,8 +74,9 @@ def by_part(pipeline: Any, batch: int, settings: VDMVSRSettings) -> dict[str, fl
     lap("operator")
     torch.autograd.grad(torch.stack(residuals).sum(), z)
     lap("gradient")
+    block = pipeline.limits.noise_block
     for noise in range(batch):
-        PositionNoise(noise, block=pipeline.noise_block)("step", frames, (z.shape[1], *size), 1)
+        PositionNoise(noise, block=block)("step", frames, (z.shape[1], *size), 1)
     lap("noise")
     return seconds
 
@@ -90,7 +91,7 @@ def sampled(pipeline: Any, batch: int, steps: int, settings: VDMVSRSettings) -> 
         known,
         size,
         settings=settings,
-        noises=[PositionNoise(i, block=pipeline.noise_block) for i in range(batch)],
+        noises=[PositionNoise(i, block=pipeline.limits.noise_block) for i in range(batch)],
     )
     return (time.perf_counter() - start) / (batch * steps)
 
@@ -110,7 +111,7 @@ def child(arguments: argparse.Namespace) -> None:
     settings = VDMVSRSettings(steps=2, step_size=0.1, checkpointing=checkpointing)
     known = measurements(pipeline, arguments.batch, frames, settings.downscale)
     size = (frames, pipeline.config["height"], pipeline.config["width"])
-    noises = [PositionNoise(i, block=pipeline.noise_block) for i in range(arguments.batch)]
+    noises = [PositionNoise(i, block=pipeline.limits.noise_block) for i in range(arguments.batch)]
     before = psutil.Process().memory_info().rss
     pipeline.sample(known, size, settings=settings, noises=noises)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -98,3 +98,32 @@ FlowName = Literal["dis", "dis-fast", "dis-ultrafast", "raft", "raft-things", "r
 """Optical flow. dis: OpenCV's DIS, no weights (medium preset; -fast, -ultrafast: those). raft:
 torchvision's RAFT-large, weights C_T_SKHT_V2 as StableVSR uses (-things: C_T_V1, trained on
 FlyingChairs and FlyingThings3D; -small: RAFT-small)."""
+
+ColorFix = Literal["none", "wavelet", "adain"]
+"""Take the colours of the input: its low frequencies (wavelet), or mean and deviation (adain)."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a method needs of whoever feeds it, in LR frames and LR pixels."""
+
+    size_multiple: int = 1
+    """Both sides of what it is given are multiples of this."""
+    window: int = 8
+    """Frames that it sees at once."""
+    overlap: int = 0
+    """Frames that neighbouring windows share and cross-fade."""
+    tiling: Literal["engine", "method"] = "engine"
+    """Who cuts frames that are too large for memory: the engine around the method, or the method
+    by itself inside a sampling step."""
+    tile: int | None = None
+    """Side of the tiles that the method asks for; None: as memory allows."""
+    tile_overlap: int = 16
+    """What neighbouring tiles share."""
+    noise_block: int = 64
+    """Side of the squares in which noise is drawn (see `PositionNoise`); smaller where a tile has
+    few latents."""
+    bytes_per_pixel: int = 50_000
+    """Memory that a tile takes per LR pixel, from which the tile's size is chosen."""
+    color_fix: ColorFix = "none"
+    """Colour fix that suits the codec."""

@@ -10,6 +10,7 @@ from framelift.engine.tiling import upscale_window
 from framelift.errors import NoRoomError
 from framelift.methods.base import ClipInfo, VSRPipeline
 from framelift.ops.windows import CrossFade, sliding_windows
+from framelift.types import Limits
 
 
 class Identity(VSRPipeline):
@@ -17,10 +18,11 @@ class Identity(VSRPipeline):
 
     def __init__(self, scale: int = 1, multiple: int = 1) -> None:
         super().__init__()
-        self.scale, self.size_multiple = scale, multiple
+        self.scale, self.limits = scale, Limits(size_multiple=multiple)
 
     def __call__(self, frames, *, settings, noise=None, mask=None, on_step=None):
-        assert frames.shape[-1] % self.size_multiple == frames.shape[-2] % self.size_multiple == 0
+        multiple = self.limits.size_multiple
+        assert frames.shape[-1] % multiple == frames.shape[-2] % multiple == 0
         return frames.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
 
 
@@ -38,8 +40,8 @@ class Hungry(Identity):
         return super().__call__(frames, **named)
 
 
-def plan(windows, scale, tile, overlap) -> Plan:
-    return Plan(windows, scale, tile, overlap, 1, 0, "none", None, {})
+def plan(windows, pipeline, tile, overlap) -> Plan:
+    return Plan(windows, pipeline.scale, tile, overlap, 1, 0, "none", None, pipeline.limits, {})
 
 
 def through_engine(pipeline, clip, windows, tile, overlap):
@@ -47,7 +49,7 @@ def through_engine(pipeline, clip, windows, tile, overlap):
     for i, window in enumerate(windows):
         keep = windows[i + 1].overlap if i + 1 < len(windows) else 0
         part = clip[window.start : window.stop]
-        settings = plan(windows, pipeline.scale, tile, overlap)
+        settings = plan(windows, pipeline, tile, overlap)
         sr, tile = upscale_window(
             pipeline, part, window.start, tile, settings, warn=messages.append
         )

@@ -34,6 +34,8 @@ kind = "local"
 method = "image-ldm"
 title = "A user's own"
 licence = "CC0"
+
+[limits]
 window = 4
 
 [sampler]
@@ -114,7 +116,7 @@ def test_users_preset_with_mirror(home, clip):
     assert settings_class(pipeline) is ImageLDMSettings
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     assert pipeline.config["steps"] == 3
-    assert pipeline.default_window == 4
+    assert pipeline.limits.window == 4
     assert pipeline.compute_dtype == torch.bfloat16
     assert pipeline.vae.dtype == torch.float32
     assert pipeline.vae.config["gain_exponent"] == 0.6

@@ -23,8 +23,8 @@ from framelift.engine.survey import Survey
 from framelift.files import sha256
 from framelift.methods.base import ClipInfo, VSRPipeline
 from framelift.methods.registry import settings_class
-from framelift.ops.color_fix import ColorFix
 from framelift.ops.windows import Window
+from framelift.types import ColorFix, Limits
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Plan:
     seed: int
     color_fix: ColorFix
     method_settings: Any
+    limits: Limits
     identity: dict[str, Any]
 
 
@@ -55,16 +56,17 @@ def resolve_plan(
     scale = pipeline.scale_of(method_settings)
     known = previous or {}
     info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
-    multiple = pipeline.size_multiple
+    limits = pipeline.limits_for(method_settings)
+    multiple = limits.size_multiple
     threads = settings.threads or known.get("threads") or choose_threads(None)
-    overlap = _first(settings.overlap, pipeline.default_overlap)
+    overlap = _first(settings.overlap, limits.overlap)
     window = (
         settings.window
         or known.get("window")
         or max(
             overlap + 1,
             budget.choose_window(
-                pipeline.default_window,
+                limits.window,
                 job.info.height * job.info.width * scale**2,
                 device,
             ),
@@ -73,17 +75,17 @@ def resolve_plan(
     tile = (
         settings.tile
         or known.get("tile")
-        or pipeline.tile_of(method_settings)
+        or limits.tile
         or budget.choose_tile(
             -(-info.height // multiple) * multiple,
             -(-info.width // multiple) * multiple,
-            pipeline.bytes_per_pixel,
+            limits.bytes_per_pixel,
             multiple,
             device,
         )
     )
-    color = pipeline.default_color_fix if settings.color_fix == "auto" else settings.color_fix
-    tile_overlap = _first(settings.tile_overlap, pipeline.default_tile_overlap)
+    color = limits.color_fix if settings.color_fix == "auto" else settings.color_fix
+    tile_overlap = _first(settings.tile_overlap, limits.tile_overlap)
     identity = {
         "input": sha256(job.source) if job.source.exists() else str(job.source),
         "frames": [facts.first, facts.stop],
@@ -117,6 +119,7 @@ def resolve_plan(
         settings.seed,
         color,
         method_settings,
+        limits,
         json.loads(json.dumps(identity)),
     )
 

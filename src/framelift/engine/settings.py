@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from framelift.errors import UsageError
-from framelift.types import EncodeSettings
-
-ColorFix = Literal["auto", "wavelet", "adain", "none"]
+from framelift.types import ColorFix, EncodeSettings
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class UpscaleSettings:
     """Frames that the method sees at once."""
     overlap: int | None = None
     """Frames that neighbouring windows share and cross-fade."""
-    color_fix: ColorFix = "auto"
+    color_fix: ColorFix | Literal["auto"] = "auto"
     """Take the colours of the input: wavelet (its low frequencies), adain (mean and deviation)."""
     device: str = "auto"
     """Where the networks run: auto, cpu, cuda, cuda:1, mps."""

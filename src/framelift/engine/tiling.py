@@ -29,7 +29,7 @@ def upscale_window(
     Returns `[T, 3, scale·h, scale·w]` on the CPU, and the tile side that worked. Raises
     NoRoomError when none does.
     """
-    multiple = pipeline.size_multiple
+    multiple = plan.limits.size_multiple
     padded = pad_to_multiple(lr, multiple)
     while True:
         overlap = min(plan.tile_overlap, tile // 2)
@@ -57,7 +57,7 @@ def _blend(
 
     def one(part: Tensor, at: Tile) -> Tensor:
         nonlocal finished
-        noise = PositionNoise(plan.seed, block=pipeline.noise_block).at(
+        noise = PositionNoise(plan.seed, block=plan.limits.noise_block).at(
             frame, at.y, at.x, at.height, at.width
         )
 

@@ -91,7 +91,7 @@ def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
     device = choose_device(settings.device)
     return {
         **preset_identity(preset, settings.weights_dir),
-        "window": [preset.window, preset.overlap, preset.color_fix],
+        "limits": preset.limits,
         "settings": {name: chosen[name] for name in names}
         | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
         "code": code_digest(),

@@ -8,9 +8,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from framelift.ops.color_fix import ColorFix
-from framelift.ops.noise import BLOCK
 from framelift.ops.windows import Window, sliding_windows
+from framelift.types import Limits
 
 
 class Noise(Protocol):
@@ -54,18 +53,12 @@ class VSRPipeline(DiffusionPipeline):
     """Base of all methods.
 
     `__call__(frames, *, settings, noise, mask, on_step)` takes `[T, 3, h, w]` float32 RGB in
-    [0, 1], both sides multiples of `size_multiple`, and returns `[T, 3, scale·h, scale·w]`,
-    float32, clamped to [0, 1].
+    [0, 1], both sides multiples of its limits' `size_multiple`, and returns
+    `[T, 3, scale·h, scale·w]`, float32, clamped to [0, 1].
     """
 
     scale: int = 4
-    size_multiple: int = 1
-    default_window: int = 8
-    default_overlap: int = 0
-    default_tile_overlap: int = 16  # LR pixels
-    noise_block: int = BLOCK  # see PositionNoise; smaller where a tile has few latents
-    default_color_fix: ColorFix = "none"
-    bytes_per_pixel: int = 50_000  # activations per LR pixel of a tile, for choosing its size
+    limits: Limits = Limits()
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows in which the engine shall feed the clip; none spans a cut."""
@@ -75,9 +68,9 @@ class VSRPipeline(DiffusionPipeline):
         """Enlargement under these settings."""
         return self.scale
 
-    def tile_of(self, settings: Any) -> int | None:
-        """Side of the tiles in LR pixels that the method asks for; None: as memory allows."""
-        return None
+    def limits_for(self, settings: Any) -> Limits:
+        """The limits under these settings."""
+        return self.limits
 
     def __call__(
         self,

@@ -7,6 +7,7 @@ Diffusion Models", CVPR 2022, §4.4).
 
 import copy
 import inspect
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -93,7 +94,8 @@ class LatentUpscaler(VSRPipeline):
             detail=detail,
             eta=eta,
         )
-        self.size_multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
+        multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
+        self.limits = replace(self.limits, size_multiple=multiple)
 
     @property
     def codec(self) -> LatentCodec:

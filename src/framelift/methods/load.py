@@ -1,6 +1,7 @@
 """Building pipelines from presets and from folders in hub format."""
 
 import inspect
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,7 @@ def load_pipeline(
     except TypeError as error:
         problem = f"{chosen.name} is incomplete: {error}."
         raise UsageError(problem, "Add what is missing.") from error
-    pipeline.default_color_fix = chosen.color_fix
-    pipeline.bytes_per_pixel = chosen.bytes_per_pixel
-    if chosen.window is not None:
-        pipeline.default_window = chosen.window
-    if chosen.overlap is not None:
-        pipeline.default_overlap = chosen.overlap
+    pipeline.limits = replace(pipeline.limits, **chosen.limits)
     for part in parts.values():
         if isinstance(part, torch.nn.Module) and _is_convolutional(part):
             # On AMX the UNet takes half the time.

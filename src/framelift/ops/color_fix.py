@@ -1,11 +1,9 @@
 """Colours of the input given back to the output of a network that shifted them."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-ColorFix = Literal["wavelet", "adain", "none"]
+from framelift.types import ColorFix
 
 LEVELS = 5
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from framelift.config import from_mapping
 from framelift.errors import Exit, FrameliftError, InputError, UsageError
 from framelift.files import read_json, sha256
+from framelift.types import Limits
 
 FOLDER = Path(__file__).parent / "presets"
 BUNDLED = Path(__file__).parent / "bundled"
@@ -76,14 +77,8 @@ class Preset:
     scale: int = 4
     sampler: dict[str, Any] = field(default_factory=dict)
     """Arguments of the pipeline besides its components."""
-    window: int | None = None
-    """Frames that the method sees at once (default: the pipeline's own)."""
-    overlap: int | None = None
-    """Frames that neighbouring windows share."""
-    color_fix: Literal["wavelet", "adain", "none"] = "none"
-    """Colour fix that suits the preset's codec."""
-    bytes_per_pixel: int = 50_000
-    """Memory that a tile takes per LR pixel, from which the tile's size is chosen."""
+    limits: dict[str, Any] = field(default_factory=dict)
+    """Fields of `framelift.types.Limits` in which it differs from its method."""
     default: bool = False
     """Whether this preset is used when none is named; exactly one shipped preset is."""
     pipeline: str = ""
@@ -178,6 +173,7 @@ def _read(path: Path) -> Preset:
     }
     for name, component in components.items():
         _check(component, f"{path}, components.{name}")
+    from_mapping(Limits, preset.limits, f"{path}, limits")
     return replace(preset, components=components, folder=str(path.resolve().parent))
 
 

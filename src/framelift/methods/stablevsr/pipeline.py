@@ -34,6 +34,7 @@ from framelift.methods.stablevsr.tcm import without_noise_level
 from framelift.ops.noise import PositionNoise
 from framelift.ops.warp import warp
 from framelift.ops.windows import Window, even_windows
+from framelift.types import Limits
 
 OnVisit = Callable[[Visit, "FrameState", Tensor | None], None]
 
@@ -68,8 +69,7 @@ class StableVSRPipeline(LatentUpscaler):
         *LatentUpscaler._optional_components,
         "guidance_decoder",
     ]
-    default_window = 24
-    default_overlap = 2
+    limits = Limits(window=24, overlap=2)
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ is an argument.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -27,6 +27,7 @@ from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.ops.noise import PositionNoise
 from framelift.ops.windows import Window, sliding_windows
+from framelift.types import Limits
 
 Operator = Callable[[Tensor], Tensor]
 """H: HR frames `[n, 3, H, W]` → what is observed of them, in any shape; differentiable."""
@@ -52,11 +53,7 @@ class VDMVSRPipeline(VSRPipeline):
     """
 
     _optional_components = ["transformer"]  # noqa: RUF012
-    size_multiple = 4
-    default_window = 10
-    default_overlap = 2
-    default_tile_overlap = 4
-    noise_block = 8
+    limits = Limits(size_multiple=4, window=10, overlap=2, tile_overlap=4, noise_block=8)
 
     def __init__(
         self,
@@ -86,9 +83,10 @@ class VDMVSRPipeline(VSRPipeline):
         """The enlargement is the factor of the operator."""
         return settings.downscale
 
-    def tile_of(self, settings: VDMVSRSettings) -> int:
-        """The prior's own size, in LR pixels."""
-        return max(self.config["height"], self.config["width"]) // settings.downscale
+    def limits_for(self, settings: VDMVSRSettings) -> Limits:
+        """Tiles have the prior's own size."""
+        side = max(self.config["height"], self.config["width"]) // settings.downscale
+        return replace(self.limits, tile=side)
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows of the prior's length; a shot's last one reaches back for full length."""
@@ -129,7 +127,7 @@ class VDMVSRPipeline(VSRPipeline):
             [measurement],
             size,
             settings=settings,
-            noises=[noise or PositionNoise(block=self.noise_block)],
+            noises=[noise or PositionNoise(block=self.limits.noise_block)],
             on_step=on_step,
         )
         return ((made[:count, :, : height * s, : width * s] + 1) / 2).clamp(0, 1)

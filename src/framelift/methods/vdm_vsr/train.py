@@ -122,7 +122,8 @@ class PriorObjective:
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
         _, frames, _, height, width = batch.hr.shape
-        noises = [PositionNoise(i, block=self.pipeline.noise_block) for i in range(SHOWN_CLIPS)]
+        block = self.pipeline.limits.noise_block
+        noises = [PositionNoise(i, block=block) for i in range(SHOWN_CLIPS)]
         made = self.pipeline.sample(
             None, (frames, height, width), settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
         )

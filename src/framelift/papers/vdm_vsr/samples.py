@@ -130,7 +130,7 @@ class Bench:
             operator = pipeline.operator(self.sampler(point.scale, point.sigma_h))
             measurements.append(Measurement(y, operator, point.kept))
             seed = np.random.SeedSequence(self._seed(point)).generate_state(1, np.uint64)
-            noises.append(PositionNoise(int(seed[0]), block=pipeline.noise_block))
+            noises.append(PositionNoise(int(seed[0]), block=pipeline.limits.noise_block))
         settings = self.sampler(batch[0].scale, batch[0].sigma_h)
         made = pipeline.sample(
             measurements, self.shape, settings=settings, noises=noises, on_step=on_step
