@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +14,23 @@ from uuid import uuid4
 
 def part_path(final: Path) -> Path:
     """A temporary name beside `final` (same file system) that keeps its extension."""
-    stem = final.stem.encode()[:80].decode("utf-8", "ignore")  # names are limited in bytes
-    return final.with_name(f".{stem}.{uuid4().hex[:8]}.part{final.suffix}")
+    return final.with_name(f"{_part_prefix(final)}{uuid4().hex[:8]}.part{final.suffix}")
+
+
+def remove_parts(final: Path) -> None:
+    """Remove what killed processes left of `final`; only for whoever alone may write it."""
+    prefix, end = _part_prefix(final), f".part{final.suffix}"
+    with suppress(OSError):
+        for path in list(final.absolute().parent.iterdir()):
+            if path.name.startswith(prefix) and path.name.endswith(end):
+                remove(path)
+
+
+def _part_prefix(final: Path) -> str:
+    """Begins the temporary names of `final` and of no other file."""
+    stem = final.stem.encode(errors="surrogateescape")[:80].decode("utf-8", "ignore")
+    name = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:6]
+    return f".{stem}.{name}-"
 
 
 def sync(path: Path) -> None:
@@ -29,13 +45,34 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def publish(part: Path, final: Path) -> None:
-    """Give a finished temporary file or folder its final name, durably."""
+def publish(part: Path, final: Path, replace: bool = True) -> None:
+    """Give a finished temporary file or folder its final name, durably.
+
+    Without `replace`, FileExistsError where something has that name by now.
+    """
     for file in [part] if part.is_file() else sorted(p for p in part.rglob("*") if p.is_file()):
         sync(file)
-    part.replace(final)
+    if replace:
+        part.replace(final)
+    elif part.is_file() and _link(part, final):
+        part.unlink()
+    elif os.path.lexists(final):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final))
+    else:
+        part.rename(final)
     if os.name == "posix":
         sync(final.parent)
+
+
+def _link(part: Path, final: Path) -> bool:
+    """Give a file a second name, if the file system can; FileExistsError if it is taken."""
+    try:
+        os.link(part, final)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -63,9 +100,9 @@ def to_json(content: Any) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
+    """Write JSON atomically; names that are not UTF-8 keep their bytes as escapes."""
     with atomic(path) as part:
-        part.write_text(to_json(content) + "\n", "utf-8")
+        part.write_text(to_json(content) + "\n", "utf-8", "backslashreplace")
 
 
 def read_json(path: Path) -> Any:

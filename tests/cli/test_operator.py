@@ -44,10 +44,11 @@ def test_factor_and_blur_are_the_operator(small, tiny_vdm_vsr, tmp_path, factor)
 def test_residual_is_reported(small, tiny_vdm_vsr, tmp_path):
     from framelift.engine.settings import UpscaleSettings
     from framelift.engine.upscale import upscale
+    from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 
     events = []
-    settings = UpscaleSettings(preset=str(tiny_vdm_vsr), steps=2)
-    upscale(small, tmp_path / "out.mp4", settings, on_progress=events.append)
+    settings, method = UpscaleSettings(preset=str(tiny_vdm_vsr)), VDMVSRSettings(steps=2)
+    upscale(small, tmp_path / "out.mp4", settings, method=method, on_progress=events.append)
     assert any(event.note.startswith("residual ") for event in events)
 
 
@@ -57,7 +58,7 @@ def test_residual_is_reported(small, tiny_vdm_vsr, tmp_path):
         (["--downscale", "0"], "downscale is 0"),
         (["--downscale", "3"], "no step size for a factor of 3"),
         (["--blur-sigma", "-1"], "blur_sigma is -1.0"),
-        (["--options", "norm=cubed"], "norm is 'cubed'"),
+        (["--norm", "cubed"], "cubed"),
     ],
 )
 def test_wrong_operators_are_refused(small, tiny_vdm_vsr, tmp_path, capsys, words, message):
@@ -70,4 +71,4 @@ def test_wrong_operators_are_refused(small, tiny_vdm_vsr, tmp_path, capsys, word
 def test_other_methods_have_no_operator(small, tiny_pipeline, tmp_path, capsys):
     words = ["--preset", tiny_pipeline, "--blur-sigma", 2]
     assert run(small, "-o", tmp_path / "out.mp4", *words) == Exit.USAGE
-    assert "blur_sigma" in capsys.readouterr().err
+    assert "--blur-sigma" in capsys.readouterr().err

@@ -179,8 +179,10 @@ def test_dry_run_writes_nothing(tmp_path, run):
     [
         (["--height", "10", "--scale", "2"], "Give only one"),
         (["--frames", "90:99"], "holds no frame"),
-        (["--options", "colour=red"], "unknown setting"),
-        (["--options", "eta=much"], "eta"),
+        (["--colour", "red"], "--colour"),
+        (["--eta", "much"], "eta"),
+        (["--threads", "100000"], "at most"),
+        (["--scale", "nan"], "above zero"),
         (["--device", "tpu9"], "cannot be used"),
         (["--codec", "prores"], "cannot hold prores"),
         (["-o", "nowhere/out.mp4"], "no folder"),

@@ -41,7 +41,20 @@ class Hungry(Identity):
 
 
 def plan(windows, pipeline, tile, overlap) -> Plan:
-    return Plan(windows, pipeline.scale, tile, overlap, 1, 0, "none", None, pipeline.limits, {})
+    return Plan(
+        windows=windows,
+        first=0,
+        frames=max(window.stop for window in windows),
+        scale=pipeline.scale,
+        tile=tile,
+        tile_overlap=overlap,
+        threads=1,
+        seed=0,
+        color_fix="none",
+        method=None,
+        limits=pipeline.limits,
+        identity={},
+    )
 
 
 def through_engine(pipeline, clip, windows, tile, overlap):
@@ -50,9 +63,7 @@ def through_engine(pipeline, clip, windows, tile, overlap):
         keep = windows[i + 1].overlap if i + 1 < len(windows) else 0
         part = clip[window.start : window.stop]
         settings = plan(windows, pipeline, tile, overlap)
-        sr, tile = upscale_window(
-            pipeline, part, window.start, tile, settings, warn=messages.append
-        )
+        sr, tile = upscale_window(pipeline, part, window, settings, tile, warn=messages.append)
         out.append(fade.push(sr, window.overlap, keep))
     return torch.cat(out), messages
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from framelift.engine.budget import check_disk, choose_tile, choose_window
 from framelift.engine.job import default_output, output_size
+from framelift.engine.plan import check_disk, choose_tile, choose_window
 from framelift.engine.settings import UpscaleSettings, parse_frames, parse_time
 from framelift.errors import NoRoomError, UsageError
-from framelift.types import ColorTags, EncodeSettings, VideoInfo
+from framelift.types import ColorTags, EncodeSettings, Limits, VideoInfo
 
 INFO = VideoInfo(
     path=Path("clip.mp4"), width=161, height=90, rate=Fraction(24), time_base=Fraction(1, 24),
@@ -50,8 +50,8 @@ def test_bad_times(text):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"scale": 2.0, "height": 100}, {"scale": 0.0}, {"steps": -1}, {"overlap": -1},
-        {"window": 4, "overlap": 4}, {"tile": 16, "tile_overlap": 16},
+        {"scale": 2.0, "height": 100}, {"scale": 0.0}, {"threads": 10**6}, {"rate": float("inf")},
+        {"overlap": -1}, {"window": 4, "overlap": 4}, {"tile": 16, "tile_overlap": 16},
         {"frames": "0:2", "start": "1"},
     ],
 )  # fmt: skip
@@ -88,8 +88,8 @@ def test_tiles_and_windows_follow_memory():
     import torch
 
     cpu = torch.device("cpu")
-    assert choose_tile(90, 160, 1, 8, cpu) == 160
-    small = choose_tile(9000, 16000, 10_000_000, 8, cpu)
+    assert choose_tile(90, 160, Limits(size_multiple=8, bytes_per_pixel=1), cpu) == 160
+    small = choose_tile(9000, 16000, Limits(size_multiple=8, bytes_per_pixel=10**7), cpu)
     assert small % 8 == 0
     assert small < 9000
     assert choose_window(8, 1, cpu) == 8

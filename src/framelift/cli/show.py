@@ -1,10 +1,12 @@
 """How a run looks in a terminal, and in a pipe."""
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,9 +17,15 @@ PLAIN_SECONDS = 5.0  # between two lines when standard error is not a terminal
 
 
 def say(text: str) -> None:
-    """Write a line for the user; standard output is left to --json."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a line for the user; standard output is left to --json.
+
+    Nobody may be listening any more: that must not end a run.
+    """
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def complain(error: FrameliftError, about: str = "") -> None:
@@ -44,7 +52,7 @@ def stop_signals() -> Iterator[list[int]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         received.append(number)
         say("Stopping after this window; once more to stop at once.")
 

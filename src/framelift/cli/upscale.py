@@ -1,153 +1,188 @@
 """`framelift upscale`."""
 
+import os
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from framelift.cli.heap import keep_freed_memory
 from framelift.cli.show import Display, complain, say, stop_signals
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import Exit, FrameliftError, StoppedError, UsageError
 from framelift.files import to_json
 
 
-def upscale(
-    inputs: tyro.conf.Positional[tuple[Path, ...]],
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    settings: UpscaleSettings = UpscaleSettings(),  # noqa: B008 (frozen)
-    downscale: int | None = None,
-    blur_sigma: float | None = None,
-    dry_run: bool = False,
-    json: bool = False,
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False,
-) -> int:
-    """Make videos larger and sharper.
+def upscale_command(words: Sequence[str]) -> Callable[..., int]:
+    """The command, with the settings of the method that `words` name among its options."""
+    kind = _settings_of(words)
 
-    The output has the frames, times, sound, subtitles, chapters and tags of the input. An
-    interrupted run continues when the same command is given again.
+    def upscale(
+        inputs: tyro.conf.Positional[tuple[Path, ...]],
+        output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+        settings: UpscaleSettings = UpscaleSettings(),  # noqa: B008 (frozen)
+        method_settings: kind = kind(),  # pyright: ignore[reportInvalidTypeForm] # noqa: B008
+        dry_run: bool = False,
+        json: bool = False,
+        quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False,
+    ) -> int:
+        """Make videos larger and sharper.
 
-    Args:
-        inputs: Videos, folders of videos, folders of images, or patterns as in frames/%05d.png.
-        output: Where to write: a video file, or a folder (an existing one, or for several inputs);
-            a name without suffix becomes a folder of PNG images.
-        settings: Settings of the run.
-        downscale: For methods that invert a known degradation (vdm-vsr): the input is every n-th
-            pixel of what is wanted.
-        blur_sigma: For the same methods: deviation of the blur before that, in output pixels.
-        dry_run: Show what would be done, and stop.
-        json: Print the record of the run, or the plan, as JSON on standard output.
-        quiet: Show no progress.
-    """
-    from framelift.engine.job import collect_inputs
+        The output has the frames, times, sound, subtitles, chapters and tags of the input. An
+        interrupted run continues when the same command is given again.
 
-    if not inputs:
-        raise UsageError("No input is given.", "Name a video: framelift upscale clip.mp4")
-    settings = _with_operator(settings, downscale, blur_sigma)
-    sources = collect_inputs(inputs)
-    several = len(sources) > 1
-    if several and output is not None and not output.is_dir():
-        raise UsageError(
-            f"Several inputs cannot all become {output}.", "Name an existing folder as --output."
-        )
-    results: list[dict[str, Any]] = []
-    codes = [Exit.OK]
-    for number, source in enumerate(sources, start=1):
-        about = f"[{number}/{len(sources)}] {source}" if several else ""
+        Args:
+            inputs: Videos, folders of videos, folders of images, or patterns as in
+                frames/%05d.png.
+            output: Where to write: a video file, or a folder (an existing one, or for several
+                inputs); a name without suffix becomes a folder of PNG images.
+            settings: Settings of the run.
+            method_settings: Settings of the method (with --method or --preset, those of that one).
+            dry_run: Show what would be done, and stop.
+            json: Print the record of the run, or the plan, as JSON on standard output.
+            quiet: Show no progress.
+        """
+        if not inputs:
+            raise UsageError("No input is given.", "Name a video: framelift upscale clip.mp4")
+        run = _Run(settings, method_settings, dry_run, quiet or json)
+        records, code = run(inputs, output)
+        if json:
+            sys.stdout.write(to_json(records) + "\n")
+        return code
+
+    return upscale
+
+
+def _settings_of(words: Sequence[str]) -> type:
+    """The settings class of the method that a command line names, or of the default preset."""
+    from framelift.methods.registry import method_of
+    from framelift.weights.presets import load_preset
+
+    named: dict[str, str] = {}
+    for word, following in pairwise([*words, ""]):
+        for option in ("--preset", "--method"):
+            if word == option or word.startswith(f"{option}="):
+                named[option] = word.partition("=")[2] or following
+    if any(value.startswith("-") for value in named.values()):
+        named = {}  # tyro says what is missing
+    return method_of(load_preset(named.get("--preset") or named.get("--method"))).settings_class()
+
+
+class _Run:
+    """One call of the command: a single input, or a batch in which each stands for itself."""
+
+    def __init__(self, settings: UpscaleSettings, method: Any, dry_run: bool, quiet: bool) -> None:
+        self.settings, self.method = settings, method
+        self.dry_run, self.quiet = dry_run, quiet
+
+    def __call__(self, inputs: Sequence[Path], output: Path | None) -> tuple[Any, int]:
+        """Records (of a single input its own) and the exit code."""
+        from framelift.engine.batch import collect_inputs, plan_batch
+        from framelift.engine.job import choose_method
+
+        keep_freed_memory()
+        sources = collect_inputs(inputs)
+        _, _, scale = choose_method(self.settings, self.method)
+        if len(sources) == 1 and not (inputs[0].is_dir() and sources[0] != inputs[0]):
+            record, code = self._one(sources[0], self._place(sources[0], output, scale))
+            return record, code
+        records, codes = [], [Exit.OK]
+        items = plan_batch(sources, output, self.settings, scale)
+        for number, item in enumerate(items, start=1):
+            about = f"[{number}/{len(items)}] {item.source}"
+            if item.done:
+                say(f"{about}: {item.output} is there already.") if not self.quiet else None
+                record, code = {"input": str(item.source), "output": str(item.output)}, Exit.OK
+            else:
+                record, code = self._guarded(item.source, item.output, item.problem, about)
+            records.append(record)
+            codes.append(code)
+        return records, max(codes)
+
+    def _place(self, source: Path, output: Path | None, scale: float) -> Path | None:
+        """An existing folder as --output holds the result under its usual name."""
+        from framelift.engine.job import default_output
+        from framelift.video.probe import probe
+
+        if output is None or not output.is_dir() or _holds_frames(output):
+            return output
+        return output / default_output(source, probe(source), self.settings, scale).name
+
+    def _guarded(
+        self, source: Path, output: Path | None, problem: FrameliftError | None, about: str
+    ) -> tuple[dict[str, Any], Exit]:
+        """Upscale an input of a batch; whatever happens to it, the others go on."""
+        from framelift.cli.main import explain
+
         try:
-            code, record = _one(source, output, settings, dry_run, quiet or json, about)
-            results.append(record)
+            if problem is not None:
+                raise problem
+            return self._one(source, output, about)
         except StoppedError:
             raise
-        except FrameliftError as error:
-            if not several:
+        except Exception as error:
+            if os.environ.get("FRAMELIFT_DEBUG"):
                 raise
-            complain(error, about)
-            code = error.exit_code
-            results.append({"input": str(source), "error": str(error), "exit_code": int(code)})
-        codes.append(code)
-    if json:
-        _print_json(results if several else results[0])
-    return max(codes)
+            shown = explain(error)
+            complain(shown, about)
+            code = shown.exit_code
+            return {"input": str(source), "error": str(shown), "exit_code": int(code)}, code
 
+    def _one(
+        self, source: Path, output: Path | None, about: str = ""
+    ) -> tuple[dict[str, Any], Exit]:
+        if self.dry_run:
+            return self._describe(source, output), Exit.OK
+        with Display(about or str(source), self.quiet) as display, stop_signals() as stop:
+            display.note("loading")
+            from framelift.engine.upscale import upscale as run
 
-def _with_operator(
-    settings: UpscaleSettings, downscale: int | None, blur_sigma: float | None
-) -> UpscaleSettings:
-    """The operator as options of the method; its factor is also the enlargement, if none is set."""
-    if downscale is not None and downscale < 1:
-        raise UsageError(f"--downscale is {downscale}.", "Use a factor of 1 or more.")
-    named = {"downscale": downscale, "blur_sigma": blur_sigma}
-    options = tuple(f"{name}={value}" for name, value in named.items() if value is not None)
-    scale = settings.scale
-    if downscale is not None and scale is None and settings.height is None:
-        scale = float(downscale)
-    return replace(settings, options=(*settings.options, *options), scale=scale)
+            result = run(
+                source,
+                output,
+                self.settings,
+                method=self.method,
+                on_progress=display,
+                should_stop=lambda: bool(stop),
+            )
+        if not self.quiet:
+            seconds, frames = result.record["seconds"]["total"], result.record["frames"]
+            say(f"{result.output}: {frames} frames in {seconds:.1f} s")
+        return result.record, result.exit_code
 
+    def _describe(self, source: Path, output: Path | None) -> dict[str, Any]:
+        """What would be done, from the headers alone."""
+        from framelift.engine.upscale import open_job
 
-def _one(
-    source: Path,
-    output: Path | None,
-    settings: UpscaleSettings,
-    dry_run: bool,
-    quiet: bool,
-    about: str,
-) -> tuple[Exit, dict[str, Any]]:
-    from framelift.engine.job import default_output
-    from framelift.video.probe import probe
-
-    if output is not None and output.is_dir() and not _holds_frames(output):
-        output = output / default_output(source, probe(source), settings).name
-    if dry_run:
-        return Exit.OK, _describe(source, output, settings, quiet)
-
-    with Display(about or str(source), quiet) as display, stop_signals() as stop:
-        display.note("loading")
-        from framelift.engine.upscale import upscale as run
-
-        result = run(source, output, settings, on_progress=display, should_stop=lambda: bool(stop))
-    seconds = sum(result.record["seconds"].values())
-    if not quiet:
-        say(f"{result.output}: {result.record['frames']} frames in {seconds:.1f} s")
-    return result.exit_code, result.record
+        _, job, method = open_job(source, output, self.settings, self.method)
+        info = job.info
+        plan = {
+            "input": str(source),
+            "output": str(job.output),
+            "input_size": [info.width, info.height],
+            "output_size": [job.width, job.height],
+            "frames": info.frames,
+            "audio": list(info.audio),
+            "subtitles": list(info.subtitles),
+            "warnings": [*info.warnings, *job.warnings],
+            "settings": asdict(self.settings),
+            "method_settings": asdict(method),
+        }
+        if not self.quiet:
+            sound = ", ".join(info.audio) or "none"
+            subtitles = ", ".join(info.subtitles) or "none"
+            say(
+                f"{source}: {info.width}×{info.height}, {info.frames or '?'} frames\n"
+                f"→ {job.output}: {job.width}×{job.height}, {job.encode.codec}\n"
+                f"  audio: {sound}; subtitles: {subtitles}; nothing was written"
+            )
+        return plan
 
 
 def _holds_frames(folder: Path) -> bool:
     """Whether a folder is an earlier output of images, to be replaced rather than written into."""
     return any(folder.glob("[0-9][0-9][0-9][0-9][0-9].png"))
-
-
-def _describe(
-    source: Path, output: Path | None, settings: UpscaleSettings, quiet: bool
-) -> dict[str, Any]:
-    """What would be done, from the headers alone."""
-    from dataclasses import asdict
-
-    from framelift.engine.upscale import open_job
-
-    _, job = open_job(source, output, settings)
-    plan = {
-        "input": str(source),
-        "output": str(job.output),
-        "input_size": [job.info.width, job.info.height],
-        "output_size": [job.width, job.height],
-        "frames": job.info.frames,
-        "audio": list(job.info.audio),
-        "subtitles": list(job.info.subtitles),
-        "warnings": list(job.info.warnings),
-        "settings": asdict(settings),
-    }
-    if not quiet:
-        sound = ", ".join(job.info.audio) or "none"
-        subtitles = ", ".join(job.info.subtitles) or "none"
-        say(
-            f"{source}: {job.info.width}×{job.info.height}, {job.info.frames or '?'} frames\n"
-            f"→ {job.output}: {job.width}×{job.height}, {job.encode.codec}\n"
-            f"  audio: {sound}; subtitles: {subtitles}; nothing was written"
-        )
-    return plan
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(to_json(content) + "\n")

@@ -5,12 +5,15 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+from framelift.engine.journal import check_journal, is_published
 from framelift.engine.settings import UpscaleSettings
-from framelift.errors import InputError, UsageError
+from framelift.errors import UsageError
+from framelift.files import read_json
+from framelift.methods.registry import method_of, method_of_settings
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video import encoders
-from framelift.video.containers import VIDEO_SUFFIXES
 from framelift.video.containers import check_output as check_container
 from framelift.weights.presets import load_preset
 
@@ -33,11 +36,19 @@ class Job:
     warnings: tuple[str, ...] = ()
 
 
-def plan_job(source: Path, output: Path | None, info: VideoInfo, settings: UpscaleSettings) -> Job:
-    """Decide name, size and format of the output; refuse what cannot work before any work."""
-    load_preset(settings.preset or settings.method)
-    height, width = output_size(info, settings)
-    output = output or default_output(source, info, settings)
+def plan_job(
+    source: Path,
+    output: Path | None,
+    info: VideoInfo,
+    settings: UpscaleSettings,
+    scale: float = 4,
+) -> Job:
+    """Decide name, size and format of the output; refuse what cannot work before any work.
+
+    `scale` is the enlargement where the settings name none.
+    """
+    height, width = output_size(info, settings, scale)
+    output = output or default_output(source, info, settings, scale)
     as_images = output.suffix == ""
     if re.search(r"%\d*d", output.name):
         raise UsageError(
@@ -53,22 +64,44 @@ def plan_job(source: Path, output: Path | None, info: VideoInfo, settings: Upsca
     return Job(source, output, info, height, width, settings.encode, as_images, warnings)
 
 
-def output_size(info: VideoInfo, settings: UpscaleSettings) -> tuple[int, int]:
+def choose_method(settings: UpscaleSettings, method: Any = None) -> tuple[str, Any, float]:
+    """Preset, settings of its method and enlargement, before anything is loaded.
+
+    `method` are settings of a method (None: its defaults), which also choose the method where
+    `settings` name neither preset nor method. Raises UsageError where they do not fit.
+    """
+    name = settings.preset or settings.method
+    if name is None and method is not None:
+        name = method_of_settings(type(method)).name
+    preset = load_preset(name)
+    kind = method_of(preset).settings_class()
+    method = kind() if method is None else method
+    if not isinstance(method, kind):
+        raise UsageError(
+            f"{preset.name} takes {kind.__name__}, not {type(method).__name__}.",
+            "Pass the settings of its own method.",
+        )
+    return str(name or preset.name), method, getattr(method, "enlargement", preset.scale)
+
+
+def output_size(info: VideoInfo, settings: UpscaleSettings, scale: float = 4) -> tuple[int, int]:
     """Stored size (height, width) of the output; `--height` is the height as shown."""
     turned = info.rotation % 180 == 90
     if settings.height is None:
-        scale = Fraction(settings.scale or 4).limit_denominator(1000)
-        return max(1, round(info.height * scale)), max(1, round(info.width * scale))
+        factor = Fraction(settings.scale or scale).limit_denominator(1000)
+        return max(1, round(info.height * factor)), max(1, round(info.width * factor))
     shown = info.width if turned else info.height
-    scale = Fraction(settings.height, shown)
+    factor = Fraction(settings.height, shown)
     along = info.height if turned else info.width
-    other = max(2, round(along * scale / 2) * 2)
+    other = max(2, round(along * factor / 2) * 2)
     return (other, settings.height) if turned else (settings.height, other)
 
 
-def default_output(source: Path, info: VideoInfo, settings: UpscaleSettings) -> Path:
+def default_output(
+    source: Path, info: VideoInfo, settings: UpscaleSettings, scale: float = 4
+) -> Path:
     """`clip.mp4` → `clip_4x.mp4` or `clip_1080p.mp4`; rare containers become Matroska."""
-    size = f"{settings.height}p" if settings.height else f"{settings.scale or 4:g}x"
+    size = f"{settings.height}p" if settings.height else f"{settings.scale or scale:g}x"
     if info.is_images:
         folder = source if source.is_dir() else source.parent
         return folder.with_name(f"{folder.resolve().name}_{size}")
@@ -78,39 +111,51 @@ def default_output(source: Path, info: VideoInfo, settings: UpscaleSettings) -> 
     return source.with_name(f"{source.stem}_{size}{suffix}")
 
 
+def record_path(output: Path) -> Path:
+    """Where the record of a run lies."""
+    return output.with_name(output.name + ".json")
+
+
+def read_record(output: Path) -> dict[str, Any] | None:
+    """The record that a run wrote beside `output`; None if there is none of framelift's."""
+    try:
+        found = read_json(record_path(output))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(found, dict) and isinstance(found.get("settings"), dict)
+    return found if ours and "framelift" in found["settings"].get("versions", {}) else None
+
+
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
-    """Refuse output == input, an existing output, a long name, a missing or read-only folder."""
+    """Refuse output == input, what is the user's own, a long name, a folder that is not there."""
     if len(os.fsencode(output.name)) > LONGEST_NAME:
         raise UsageError(
             f"The name of the output, {output.name[:20]}…, is too long.",
             f"Choose one of at most {LONGEST_NAME} bytes with --output.",
         )
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", "Create it first.")
     if output.exists() and source.exists() and source.samefile(output):
         raise UsageError(
             f"The output {output} is the input itself.", "Choose another name with --output."
         )
-    if output.exists() and not overwrite:
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        raise UsageError(
+            f"{output} is a device or a pipe.", "Name a file or a folder with --output."
+        )
+    check_journal(output)
+    if os.path.lexists(output) and not overwrite and not is_published(output):
         raise UsageError(f"{output} already exists.", "Pass --overwrite to replace it.")
     if output.is_dir() and overwrite and any(p.suffix != ".png" for p in output.iterdir()):
         raise UsageError(
             f"The folder {output} holds more than images.", "Choose another one with --output."
         )
-    folder = output.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}.", "Create it first.")
+    record = record_path(output)
+    if record.is_dir() or (record.exists() and not overwrite and read_record(output) is None):
+        raise UsageError(
+            f"{record} is in the way of the record of the run.",
+            "Move it away, or choose another --output.",
+        )
     if not os.access(folder, os.W_OK):
         raise UsageError(f"The folder {folder} cannot be written to.", "Choose another --output.")
-
-
-def collect_inputs(paths: tuple[Path, ...]) -> list[Path]:
-    """Inputs of a batch: a folder of videos stands for its videos, one of images for itself."""
-    inputs: list[Path] = []
-    for path in paths:
-        videos = []
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-            videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-        inputs.extend(videos or [path])
-    if not inputs:
-        raise InputError("There is no input.", "Name a video, a folder or an image sequence.")
-    return inputs

@@ -2,30 +2,62 @@
 
 A folder beside the output holds `settings.json`, one segment per finished window in the final
 codec, the float tail that the next window cross-fades with, and for each window a record, written
-last: a window without a record does not exist.
+last: a window without a record does not exist. Records hold checksums, so that what the disk has
+lost is computed again.
 """
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from framelift.errors import UsageError
-from framelift.files import atomic, read_json, write_json
-from framelift.video.faults import writing
+from framelift.files import atomic, read_json, sha256, write_json
+from framelift.video.faults import reason, writing
 from framelift.video.write import Segment
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SUFFIX = ".framelift"
+_OURS = re.compile(
+    r"settings\.json|published\.json|\d{6}(\.json|\.mkv|\.tail\.safetensors)?|\..*\.part.*"
+)
 
 
 def journal_folder(output: Path) -> Path:
     """Where the journal of an output lies."""
     return output.with_name(output.name + SUFFIX)
+
+
+def check_journal(output: Path) -> None:
+    """Refuse to keep a journal in a folder that is the user's own."""
+    folder = journal_folder(output)
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or any(not _OURS.fullmatch(p.name) for p in folder.iterdir()):
+        raise UsageError(
+            f"{folder} is in the way of the notes on a run, and not one of framelift's.",
+            "Move it away, or choose another --output.",
+        )
+
+
+def is_published(output: Path) -> bool:
+    """Whether `output` is what a run published just before it was killed."""
+    try:
+        return read_json(journal_folder(output) / "published.json")["file"] == _identity(output)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _identity(path: Path) -> list[int]:
+    """What stays the same when a file is renamed, and is another's if it is replaced."""
+    facts = path.stat()
+    return [facts.st_dev, facts.st_ino]
 
 
 @dataclass(frozen=True)
@@ -41,7 +73,7 @@ class Journal:
     """The journal of one output, locked against a second process while it is open."""
 
     def __init__(self, output: Path) -> None:
-        self.folder = journal_folder(output)
+        self.output, self.folder = output, journal_folder(output)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"), timeout=0)
         self.done: list[Done] = []
 
@@ -50,9 +82,14 @@ class Journal:
             self._lock.acquire()
         except Timeout:
             raise UsageError(
-                f"Another process is already writing {self.folder.with_suffix('')}.",
+                f"Another process is already writing {self.output}.",
                 "Wait for it, or choose another --output.",
             ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{self._lock.lock_file} cannot be locked: {reason(error)}.",
+                "Remove it, or choose another --output.",
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,16 +97,37 @@ class Journal:
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def previous(self) -> dict[str, Any] | None:
-        """The settings of an interrupted run, if there is one."""
+        """The settings of an interrupted run, if there is one that can be read."""
         record = self.folder / "settings.json"
-        return read_json(record) if record.exists() else None
+        try:
+            found = read_json(record)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise self._damaged() from error
+        if not isinstance(found, dict):
+            raise self._damaged()
+        return found
 
-    def open(self, settings: Mapping[str, Any], restart: bool) -> None:
-        """Start, or continue a run with the same settings; refuse one with others."""
-        previous = self.previous()
-        if previous is not None and restart:
+    def _damaged(self) -> UsageError:
+        return UsageError(
+            f"{self.folder} holds an unfinished run whose settings are damaged.",
+            "It cannot be continued: pass --restart to throw it away.",
+        )
+
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        restart: bool,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Start, or continue a run with the same settings; refuse one with others.
+
+        `warn` hears of finished windows that the disk has lost.
+        """
+        if restart:
             self.discard()
-            previous = None
+        previous = self.previous()
         if previous is not None:
             changed = [
                 f"{name} was {previous.get(name)!r}, is {settings.get(name)!r}"
@@ -83,22 +141,26 @@ class Journal:
                     "Use the same settings to continue it, or --restart to throw it away.",
                 )
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.discard()
             with writing(self.folder):
                 self.folder.mkdir(parents=True)
                 write_json(self.folder / "settings.json", dict(settings))
         self.done = self._finished()
+        if lost := len(list(self.folder.glob("[0-9]" * 6 + ".json"))) - len(self.done):
+            warn(f"{lost} finished windows of the unfinished run are damaged; computed again.")
 
     def segment_path(self, window: int, images: bool) -> Path:
         """Where a window's segment is to be written."""
         return self.folder / (f"{window:06d}" if images else f"{window:06d}.mkv")
 
-    def commit(self, segment: Segment, tail: Tensor | None, tile: int) -> None:
+    def commit(self, segment: Segment, tail: "Tensor | None", tile: int) -> None:
         """Record a finished window whose segment is already on the disk."""
         with writing(self.folder):
             self._commit(segment, tail, tile)
 
-    def _commit(self, segment: Segment, tail: Tensor | None, tile: int) -> None:
+    def _commit(self, segment: Segment, tail: "Tensor | None", tile: int) -> None:
+        from safetensors.torch import save
+
         window = len(self.done)
         if tail is not None:
             with atomic(self._tail_path(window)) as part:
@@ -107,10 +169,10 @@ class Journal:
             self._record_path(window),
             {
                 "segment": segment.path.name,
-                "bytes": _size(segment.path),
+                "sha256": sha256(segment.path),
                 "pts": segment.pts,
                 "durations": segment.durations,
-                "tail": tail is not None,
+                "tail": sha256(self._tail_path(window)) if tail is not None else None,
                 "tile": tile,
             },
         )
@@ -118,37 +180,68 @@ class Journal:
         if window:
             self._tail_path(window - 1).unlink(missing_ok=True)
 
-    def tail(self) -> Tensor | None:
+    def tail(self) -> "Tensor | None":
         """The frames that the last finished window held back."""
+        from safetensors.torch import load_file
+
         path = self._tail_path(len(self.done) - 1)
         return load_file(path)["tail"] if path.exists() else None
 
+    def publishing(self, part: Path, record: Mapping[str, Any]) -> None:
+        """Note that `part` is about to get the output's name, and what its record will say."""
+        with writing(self.folder):
+            write_json(
+                self.folder / "published.json", {"file": _identity(part), "record": dict(record)}
+            )
+
+    def published(self) -> dict[str, Any]:
+        """The record of an output that `is_published`."""
+        return read_json(self.folder / "published.json")["record"]
+
     def discard(self) -> None:
-        """Remove the journal."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the journal; the settings last, so that what remains is recognised as ours."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.name != "settings.json":
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.done = []
 
     def _finished(self) -> list[Done]:
         done: list[Done] = []
-        while (record := self._record_path(len(done))).exists():
-            facts = read_json(record)
-            path = self.folder / facts["segment"]
-            if not path.exists() or _size(path) != facts["bytes"]:
-                break
-            segment = Segment(path, facts["pts"], facts["durations"])
-            done.append(Done(segment, facts["tile"], facts["tail"]))
+        tails: list[str | None] = []
+        while (found := self._read(len(done))) is not None:
+            window, tail = found
+            done.append(window)
+            tails.append(tail)
         # Only the newest tail is kept: behind a lost segment, go back to a window that needs none.
-        while done and done[-1].has_tail and not self._tail_path(len(done) - 1).exists():
+        while done and tails[-1] is not None and not self._has_tail(len(done) - 1, tails[-1]):
             done.pop()
+            tails.pop()
         return done
+
+    def _read(self, window: int) -> tuple[Done, str | None] | None:
+        """A recorded window and its tail's checksum; None if it is missing or damaged."""
+        try:
+            facts = read_json(self._record_path(window))
+            path = self.folder / facts["segment"]
+            if path.parent != self.folder or sha256(path) != facts["sha256"]:
+                return None
+            pts, durations = ([int(v) for v in facts[name]] for name in ("pts", "durations"))
+            tail = facts["tail"]
+            if len(pts) != len(durations) or not isinstance(tail, str | None):
+                return None
+            done = Done(Segment(path, pts, durations), int(facts["tile"]), tail is not None)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return done, tail
+
+    def _has_tail(self, window: int, checksum: str) -> bool:
+        path = self._tail_path(window)
+        return path.is_file() and sha256(path) == checksum
 
     def _record_path(self, window: int) -> Path:
         return self.folder / f"{window:06d}.json"
 
     def _tail_path(self, window: int) -> Path:
         return self.folder / f"{window:06d}.tail.safetensors"
-
-
-def _size(path: Path) -> int:
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(f.stat().st_size for f in files)

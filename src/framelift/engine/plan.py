@@ -9,38 +9,53 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from framelift import __version__
-from framelift.config import from_mapping, from_strings
-from framelift.device import choose_threads
-from framelift.engine import budget
+from framelift.device import choose_threads, free_memory
 from framelift.engine.job import Job
 from framelift.engine.settings import UpscaleSettings
 from framelift.engine.survey import Survey
-from framelift.files import sha256
-from framelift.methods.base import ClipInfo, VSRPipeline
-from framelift.methods.registry import settings_class
+from framelift.errors import NoRoomError
+from framelift.files import free_bytes, sha256
+from framelift.methods.base import ClipInfo, VSRPipeline, Watcher
 from framelift.ops.windows import Window
-from framelift.types import ColorFix, Limits
+from framelift.types import ColorFix, EncodeSettings, Limits
+from framelift.video.sequence import find_images
+
+TILE_SHARE = 0.5  # of free memory that a tile's activations may take
+WINDOW_SHARE = 0.2  # of free memory that the frames of the windows in flight may take
+FRAMES_IN_FLIGHT = 4  # float32 copies of an output frame: computed, written, two temporaries
+LOSSY_BYTES_PER_PIXEL, LOSSLESS_BYTES_PER_PIXEL = 0.05, 1.5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, resolved; `identity` is its JSON form, which the journal compares."""
+    """A run, resolved: all that computing a window needs beside its frames and the pipeline.
+
+    `first` is the number of the clip's first frame in its video, `identity` the plan's JSON form,
+    which the journal compares.
+    """
 
     windows: list[Window]
+    first: int
+    frames: int
     scale: int
     tile: int
     tile_overlap: int
     threads: int
     seed: int
     color_fix: ColorFix
-    method_settings: Any
+    method: Any
     limits: Limits
     identity: dict[str, Any]
+
+    def shared_after(self, index: int) -> int:
+        """Frames that window `index` shares with the next one."""
+        return self.windows[index + 1].overlap if index + 1 < len(self.windows) else 0
 
 
 def resolve_plan(
@@ -48,62 +63,45 @@ def resolve_plan(
     facts: Survey,
     settings: UpscaleSettings,
     pipeline: VSRPipeline,
-    previous: Mapping[str, Any] | None,
+    method: Any,
+    watcher: Watcher | None = None,
+    previous: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Resolve settings; those left open follow `previous`, an interrupted run's, if any."""
-    device = pipeline.device
-    method_settings = _method_settings(settings, pipeline)
-    scale = pipeline.scale_of(method_settings)
+    """Resolve settings; those left open follow `previous`, an interrupted run's, if any.
+
+    `method` are the settings of the pipeline's method, `watcher` what has seen the survey.
+    """
     known = previous or {}
-    info = ClipInfo(facts.frames, job.info.height, job.info.width, facts.cuts)
-    limits = pipeline.limits_for(method_settings)
-    multiple = limits.size_multiple
+    scale, limits = pipeline.scale_of(method), pipeline.limits_for(method)
+    height, width = job.info.height, job.info.width
     threads = settings.threads or known.get("threads") or choose_threads(None)
-    overlap = _first(settings.overlap, limits.overlap)
-    window = (
-        settings.window
-        or known.get("window")
-        or max(
-            overlap + 1,
-            budget.choose_window(
-                limits.window,
-                job.info.height * job.info.width * scale**2,
-                device,
-            ),
-        )
-    )
-    tile = (
-        settings.tile
-        or known.get("tile")
-        or limits.tile
-        or budget.choose_tile(
-            -(-info.height // multiple) * multiple,
-            -(-info.width // multiple) * multiple,
-            limits.bytes_per_pixel,
-            multiple,
-            device,
-        )
-    )
+    overlap = limits.overlap if settings.overlap is None else settings.overlap
+    window = settings.window or known.get("window")
+    if not window:
+        fits = choose_window(limits.window, height * width * scale**2, pipeline.device)
+        window = max(overlap + 1, fits)
+    tile = settings.tile or known.get("tile") or limits.tile
+    tile = tile or choose_tile(height, width, limits, pipeline.device)
+    shared = limits.tile_overlap if settings.tile_overlap is None else settings.tile_overlap
     color = limits.color_fix if settings.color_fix == "auto" else settings.color_fix
-    tile_overlap = _first(settings.tile_overlap, limits.tile_overlap)
+    info = ClipInfo(facts.frames, height, width, facts.cuts, facts.first, watcher)
     identity = {
-        "input": sha256(job.source) if job.source.exists() else str(job.source),
+        "input": input_digest(job.source),
         "frames": [facts.first, facts.stop],
         "size": [job.height, job.width],
         "pipeline": type(pipeline).__name__,
-        "preset": settings.preset or settings.method,
         "weights": fingerprint(pipeline),
-        "method_settings": asdict(method_settings),
+        "method_settings": asdict(method),
         "seed": settings.seed,
         "tile": tile,
-        "tile_overlap": tile_overlap,
+        "tile_overlap": shared,
         "window": window,
         "overlap": overlap,
         "color_fix": color,
-        "device": device.type,
+        "device": pipeline.device.type,
         "dtype": str(pipeline.compute_dtype).removeprefix("torch."),
         "threads": threads,
-        "encode": asdict(settings.encode),
+        "encode": asdict(job.encode),
         "input_options": [settings.deinterlace, settings.hdr, settings.rate],
         "versions": {
             "framelift": __version__,
@@ -111,17 +109,30 @@ def resolve_plan(
         },
     }
     return Plan(
-        pipeline.plan(info, window, overlap),
-        scale,
-        tile,
-        tile_overlap,
-        threads,
-        settings.seed,
-        color,
-        method_settings,
-        limits,
-        json.loads(json.dumps(identity)),
+        windows=pipeline.plan(info, window, overlap),
+        first=facts.first,
+        frames=facts.frames,
+        scale=scale,
+        tile=tile,
+        tile_overlap=shared,
+        threads=threads,
+        seed=settings.seed,
+        color_fix=color,
+        method=method,
+        limits=limits,
+        identity=json.loads(json.dumps(identity)),
     )
+
+
+def input_digest(source: Path) -> str:
+    """SHA-256 of a video's bytes, or of the names and bytes of a sequence's images."""
+    images = find_images(source)
+    if images is None:
+        return sha256(source)
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.name!r} {sha256(image)}\n".encode())
+    return digest.hexdigest()
 
 
 def fingerprint(pipeline: VSRPipeline) -> str:
@@ -143,13 +154,35 @@ def fingerprint(pipeline: VSRPipeline) -> str:
     return digest.hexdigest()
 
 
-def _method_settings(settings: UpscaleSettings, pipeline: VSRPipeline) -> Any:
-    kind = settings_class(pipeline)
-    content = from_strings(kind, settings.options, "--options")
-    if settings.steps is not None:
-        content["steps"] = settings.steps
-    return from_mapping(kind, content, "--options")
+def choose_tile(height: int, width: int, limits: Limits, device: torch.device) -> int:
+    """Largest tile side (LR pixels) whose activations fit; the whole frame where it fits."""
+    multiple = limits.size_multiple
+    height, width = (-(-side // multiple) * multiple for side in (height, width))
+    pixels = free_memory(device) * TILE_SHARE / limits.bytes_per_pixel
+    if height * width <= pixels:
+        return max(height, width)
+    side = int(pixels**0.5) // multiple * multiple
+    if side < 2 * multiple:
+        raise NoRoomError(
+            "Too little memory is free for even the smallest tile.",
+            "Close other programs, or choose a smaller preset.",
+        )
+    return side
 
 
-def _first(value: int | None, default: int) -> int:
-    return default if value is None else value
+def choose_window(wanted: int, output_pixels: int, device: torch.device) -> int:
+    """`wanted` frames, or fewer if their float32 output would take too much memory."""
+    frame = output_pixels * 3 * 4 * FRAMES_IN_FLIGHT
+    return max(1, min(wanted, int(free_memory(device) * WINDOW_SHARE / frame)))
+
+
+def check_disk(folder: Path, frames: int, pixels: int, encode: EncodeSettings) -> None:
+    """Refuse a run whose output, held twice while it is joined, will not fit on the disk."""
+    lossless = encode.lossless or encode.codec in ("ffv1", "prores")
+    each = pixels * (LOSSLESS_BYTES_PER_PIXEL if lossless else LOSSY_BYTES_PER_PIXEL)
+    need, free = int(2 * frames * each), free_bytes(folder)
+    if need > free:
+        raise NoRoomError(
+            f"The output needs about {need / 1e9:.1f} GB; {folder} has {free / 1e9:.1f} GB free.",
+            "Free some space, or write to another disk with --output.",
+        )

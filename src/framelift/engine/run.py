@@ -1,18 +1,23 @@
-"""The loop over windows: read, upscale, blend, write, record."""
+"""The way of a video's windows: read | upscale | blend and write, side by side.
+
+The middle part is a map of a pure function over windows. While it computes one, the next is
+decoded and the one before is blended, encoded and recorded, each by one thread: at most three
+windows are held, and everything is done in the order of a serial run.
+"""
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from framelift.engine.clip import Clip
 from framelift.engine.job import Job
 from framelift.engine.journal import Journal
 from framelift.engine.plan import Plan
-from framelift.engine.survey import Survey
+from framelift.engine.read import FrameBatch, WindowReader
 from framelift.engine.tiling import upscale_window
 from framelift.errors import StoppedError
 from framelift.images import to_rgb
@@ -22,15 +27,15 @@ from framelift.ops.resize import resize
 from framelift.ops.windows import CrossFade, Window
 from framelift.types import OnProgress, Progress
 from framelift.video.images import ImageWriter
-from framelift.video.read import VideoReader
 from framelift.video.write import Segment, SegmentWriter
 
 
 class Stopwatch:
-    """Wall seconds by part of a run."""
+    """Wall seconds by part of a run; parts may run side by side."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self._started = time.perf_counter()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -41,73 +46,120 @@ class Stopwatch:
         finally:
             self.seconds[name] += time.perf_counter() - started
 
+    def record(self) -> dict[str, float]:
+        """Seconds by part, and in `total` since the beginning."""
+        total = time.perf_counter() - self._started
+        return {name: round(value, 3) for name, value in self.seconds.items()} | {
+            "total": round(total, 3)
+        }
 
-@dataclass(frozen=True)
-class Run:
-    """Everything that the loop needs; `process` computes what the journal does not hold yet."""
 
-    reader: VideoReader
+def upscale_windows(
+    reader: WindowReader,
+    pipeline: VSRPipeline,
+    plan: Plan,
+    writer: "WindowWriter",
+    *,
+    on_progress: OnProgress,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Compute, write and record the windows that `writer` does not hold yet.
+
+    Raises StoppedError when asked to stop, behind the last whole window.
+    """
+    windows, total, watch = plan.windows, plan.frames, writer.watch
+    ready, done, tile = writer.ready, writer.frames_done, writer.tile or plan.tile
+
+    def read(window: Window) -> FrameBatch:
+        with watch.part("read"):
+            return reader.read(window)
+
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        ahead = reading.submit(read, windows[ready]) if ready < len(windows) else None
+        behind: Future[None] | None = None
+        for index in range(ready, len(windows)):
+            if should_stop():
+                if behind is not None:
+                    behind.result()
+                raise StoppedError(
+                    f"Stopped after {done} of {total} frames.",
+                    "Run the same command again to continue.",
+                )
+            assert ahead is not None
+            batch = ahead.result()
+            if index + 1 < len(windows):
+                ahead = reading.submit(read, windows[index + 1])
+            report = _reporter(on_progress, done, windows[index], total)
+            with watch.part("pipeline"):
+                sr, tile = upscale_window(
+                    pipeline, batch.frames, windows[index], plan, tile, report, _warner(on_progress)
+                )
+            if behind is not None:
+                behind.result()
+            behind = writing.submit(writer.write, index, batch, sr, tile)
+            done += windows[index].length - plan.shared_after(index)
+            on_progress(Progress("upscale", done, total))
+        if behind is not None:
+            behind.result()
+
+
+def _reporter(
+    on_progress: OnProgress, done: int, window: Window, total: int
+) -> Callable[[float, Step], None]:
+    fresh = window.length - window.overlap
+
+    def report(share: float, step: Step) -> None:
+        note = "" if step.residual is None else f"residual {step.residual:.3g}"
+        on_progress(Progress("upscale", done + int(share * fresh), total, note))
+
+    return report
+
+
+def _warner(on_progress: OnProgress) -> Callable[[str], None]:
+    return lambda text: on_progress(Progress("warning", note=text))
+
+
+@dataclass
+class WindowWriter:
+    """Blends, colour-fixes, resizes, encodes and records windows, in their order."""
+
     job: Job
-    facts: Survey
-    pipeline: VSRPipeline
     plan: Plan
     journal: Journal
     watch: Stopwatch
-    on_progress: OnProgress
-    should_stop: Callable[[], bool]
 
-    def process(self) -> None:
-        """Compute, write and record the missing windows; raises StoppedError when asked to stop."""
-        windows, journal = self.plan.windows, self.journal
-        ready = len(journal.done)
-        if ready == len(windows):
-            return
-        tile = journal.done[-1].tile if ready else self.plan.tile
-        done = sum(len(d.segment.pts) for d in journal.done)
-        if ready:
-            note = f"continuing after {done} frames"
-            self.on_progress(Progress("note", done, self.facts.frames, note))
-        clip = Clip(self.reader, self.facts.first)
-        fade = CrossFade(journal.tail() if ready else None)
-        for index in range(ready, len(windows)):
-            if self.should_stop():
-                raise StoppedError(
-                    f"Stopped after {done} of {self.facts.frames} frames.",
-                    "Run the same command again to continue.",
-                )
-            window = windows[index]
-            with self.watch.part("read"):
-                lr = clip.read(window)
-            with self.watch.part("pipeline"):
-                sr, tile = self._upscale(lr, window, tile, done)
-            with self.watch.part("blend"):
-                keep = windows[index + 1].overlap if index + 1 < len(windows) else 0
-                finished = fade.push(sr, window.overlap, keep)
-            segment = self._write(index, finished, lr)
-            with self.watch.part("journal"):
-                journal.commit(segment, fade.tail, tile)
-            done += len(finished)
-            self.on_progress(Progress("upscale", done, self.facts.frames))
-        clip.close()
+    def __post_init__(self) -> None:
+        self._fade = CrossFade(self.journal.tail() if self.journal.done else None)
 
-    def _upscale(self, lr: Tensor, window: Window, tile: int, done: int) -> tuple[Tensor, int]:
-        fresh = window.length - window.overlap
+    @property
+    def ready(self) -> int:
+        """Number of windows that are recorded."""
+        return len(self.journal.done)
 
-        def advance(share: float, step: Step) -> None:
-            note = "" if step.residual is None else f"residual {step.residual:.3g}"
-            frames = done + int(share * fresh)
-            self.on_progress(Progress("upscale", frames, self.facts.frames, note))
+    @property
+    def frames_done(self) -> int:
+        """Number of frames in them."""
+        return sum(len(done.segment.pts) for done in self.journal.done)
 
-        def warn(text: str) -> None:
-            self.on_progress(Progress("warning", note=text))
+    @property
+    def tile(self) -> int | None:
+        """Side of the tiles that the last recorded window was computed with."""
+        return self.journal.done[-1].tile if self.journal.done else None
 
-        frame = self.facts.first + window.start
-        return upscale_window(self.pipeline, lr, frame, tile, self.plan, advance, warn)
+    def write(self, index: int, batch: FrameBatch, sr: Tensor, tile: int) -> None:
+        """Write the frames that window `index` finishes, and record it with its tile side.
 
-    def _write(self, index: int, finished: Tensor, lr: Tensor) -> Segment:
-        """Colour-fix, resize, quantise and encode the finished frames of a window."""
+        `batch` are the window's frames, `sr` `[T, 3, scale·h, scale·w]` what became of them.
+        """
+        with self.watch.part("blend"):
+            keep = self.plan.shared_after(index)
+            finished = self._fade.push(sr, self.plan.windows[index].overlap, keep)
+        segment = self._encode(index, batch.first(len(finished)), finished)
+        with self.watch.part("journal"):
+            self.journal.commit(segment, self._fade.tail, tile)
+
+    def _encode(self, index: int, batch: FrameBatch, finished: Tensor) -> Segment:
         job = self.job
-        first = self.facts.first + self.plan.windows[index].start
         writer = (ImageWriter if job.as_images else SegmentWriter)(
             self.journal.segment_path(index, job.as_images),
             width=job.width,
@@ -117,18 +169,18 @@ class Run:
             threads=self.plan.threads,
         )
         try:
-            for i, frame in enumerate(finished):
+            for n, frame in enumerate(finished):
                 with self.watch.part("colour"):
-                    rgb = to_rgb(self._finish_frame(frame, lr[i]), deep=job.info.bit_depth > 8)
+                    rgb = to_rgb(self._finish(frame, batch.frames[n]), deep=job.info.bit_depth > 8)
                 with self.watch.part("encode"):
-                    writer.write(rgb, self.facts.pts[first + i], self.facts.durations[first + i])
+                    writer.write(rgb, batch.pts[n], batch.durations[n])
             with self.watch.part("encode"):
                 return writer.close()
         except BaseException:
             writer.abort()
             raise
 
-    def _finish_frame(self, frame: Tensor, lr: Tensor) -> Tensor:
+    def _finish(self, frame: Tensor, lr: Tensor) -> Tensor:
         """The colour fix at the network's size, then the one resize to the size asked for."""
         if self.plan.color_fix != "none":
             reference = resize(lr[None], (frame.shape[-2], frame.shape[-1]))

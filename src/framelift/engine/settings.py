@@ -1,5 +1,6 @@
 """Settings of an upscaling run: command line, Python API, web form and record in one. No torch."""
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Literal
 
 from framelift.errors import UsageError
 from framelift.types import ColorFix, EncodeSettings
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,8 @@ class UpscaleSettings:
     """Only from this time on, in seconds or [hh:]mm:ss[.fff]; audio is cut to match."""
     end: str | None = None
     """Only up to this time."""
-    steps: int | None = None
-    """Sampling steps, that is network evaluations, per frame."""
     seed: int = 0
     """Seed of the noise; the same seed and settings give the same video."""
-    options: tuple[str, ...] = ()
-    """Further settings of the method as name=value, for example eta=1."""
     tile: int | None = None
     """Side of the tiles in input pixels (default: as large as memory allows)."""
     tile_overlap: int | None = None
@@ -71,11 +70,15 @@ class UpscaleSettings:
             raise UsageError("Both --scale and --height are given.", "Give only one of them.")
         if self.frames and (self.start or self.end):
             raise UsageError("Both --frames and --start/--end are given.", "Give only one of them.")
-        positive = ("scale", "height", "steps", "tile", "window", "threads", "rate")
+        positive = ("scale", "height", "tile", "window", "threads", "rate")
         for name in positive:
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UsageError(f"--{name} is {value}.", "It must be greater than zero.")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{name} is {value}.", "It must be a number above zero.")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(
+                f"--threads is {self.threads}.", f"Use at most {MOST_THREADS}; cores are enough."
+            )
         for name in ("overlap", "tile_overlap"):
             value = getattr(self, name)
             if value is not None and value < 0:

@@ -6,14 +6,19 @@ windows never span a cut, progress is exact, and `--strict` refuses before any w
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scenedetect import ContentDetector, FrameTimecode
 from scenedetect.detector import FlashFilter
 
 from framelift.engine.settings import UpscaleSettings, parse_frames, parse_time
 from framelift.errors import InputError, UsageError
+from framelift.images import to_tensor
 from framelift.types import VideoInfo
 from framelift.video.read import ReadReport, VideoReader
+
+if TYPE_CHECKING:
+    from framelift.methods.base import Watcher
 
 THUMBNAIL = 128  # pixels wide; enough for cuts, cheap to compare
 
@@ -47,9 +52,12 @@ class Survey:
 
 
 def survey(
-    reader: VideoReader, settings: UpscaleSettings, on_frame: Callable[[int], None] | None = None
+    reader: VideoReader,
+    settings: UpscaleSettings,
+    on_frame: Callable[[int], None] = lambda index: None,
+    watcher: "Watcher | None" = None,
 ) -> Survey:
-    """Decode once and plan; raises InputError for what `--strict` refuses."""
+    """Decode once; `watcher` sees every frame. InputError for what `--strict` refuses."""
     detector = ContentDetector(min_scene_len=2, filter_mode=FlashFilter.Mode.SUPPRESS)
     pts, durations, cuts = [], [], set()
     for frame in reader:
@@ -57,8 +65,9 @@ def survey(
         durations.append(frame.duration)
         time = FrameTimecode(frame.index, fps=reader.info.rate)
         cuts.update(c.frame_num for c in detector.process_frame(time, frame.thumbnail(THUMBNAIL)))
-        if on_frame:
-            on_frame(frame.index)
+        if watcher is not None:
+            watcher(to_tensor(frame.rgb()))
+        on_frame(frame.index)
     if not pts:
         raise InputError(
             f"No frame of {reader.path} can be decoded.", "Check that it plays elsewhere."

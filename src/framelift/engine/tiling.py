@@ -1,28 +1,29 @@
-"""One window through a pipeline, tile by tile."""
+"""One window through a pipeline: a pure function of frames, window and plan."""
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from framelift.device import is_out_of_memory
-from framelift.engine.clip import pad_to_multiple
 from framelift.engine.plan import Plan
 from framelift.errors import NoRoomError
 from framelift.methods.base import Step, VSRPipeline
 from framelift.ops.noise import PositionNoise
 from framelift.ops.tiles import Tile, blend_tiles, plan_tiles
+from framelift.ops.windows import Window
 
 
 def upscale_window(
     pipeline: VSRPipeline,
     lr: Tensor,
-    frame: int,
-    tile: int,
+    window: Window,
     plan: Plan,
+    tile: int,
     on_step: Callable[[float, Step], None] = lambda share, step: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Tensor, int]:
-    """Upscale `lr` `[T, 3, h, w]`, whose first frame is number `frame` of the video.
+    """Upscale the frames `lr` `[T, 3, h, w]` of a window with tiles of at most `tile` LR pixels.
 
     `on_step` hears the share of the window that is done and the pipeline's own report. When memory
     runs out, the tile side is halved, with a warning, and the window starts again.
@@ -32,10 +33,9 @@ def upscale_window(
     multiple = plan.limits.size_multiple
     padded = pad_to_multiple(lr, multiple)
     while True:
-        overlap = min(plan.tile_overlap, tile // 2)
-        tiles = plan_tiles(padded.shape[-2], padded.shape[-1], tile, overlap, multiple)
+        tiles = _tiles(padded, tile, plan)
         try:
-            sr = _blend(pipeline, padded, frame, tiles, plan, on_step)
+            sr = _blend(pipeline, padded, plan.first + window.start, tiles, plan, on_step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -43,6 +43,24 @@ def upscale_window(
             warn(f"Memory ran out; trying tiles of {tile} pixels.")
             continue
         return sr[..., : lr.shape[-2] * plan.scale, : lr.shape[-1] * plan.scale], tile
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Extend right and bottom to multiples by mirroring, or by repeating where too small."""
+    bottom, right = -frames.shape[-2] % multiple, -frames.shape[-1] % multiple
+    if not (bottom or right):
+        return frames
+    fits = bottom < frames.shape[-2] and right < frames.shape[-1]
+    return F.pad(frames, (0, right, 0, bottom), mode="reflect" if fits else "replicate")
+
+
+def _tiles(padded: Tensor, tile: int, plan: Plan) -> list[Tile]:
+    """Where the engine cuts; methods that tile inside a step get `tile` from their limits."""
+    height, width = padded.shape[-2:]
+    if plan.limits.tiling == "method":
+        return [Tile(0, 0, height, width)]
+    overlap = min(plan.tile_overlap, tile // 2)
+    return plan_tiles(height, width, tile, overlap, plan.limits.size_multiple)
 
 
 def _blend(
@@ -64,7 +82,7 @@ def _blend(
         def report(step: Step) -> None:
             on_step((finished + step.done) / len(tiles), step)
 
-        result = pipeline(part, settings=plan.method_settings, noise=noise, on_step=report)
+        result = pipeline(part, settings=plan.method, noise=noise, on_step=report)
         finished += 1
         return result.cpu()
 

@@ -1,7 +1,7 @@
-"""Reader → windows → tiles → pipeline → blend → colour fix → writer, streaming.
+"""Path → probe → survey → plan → read | upscale | write → join → verify → name.
 
-Memory holds one window; finished windows are segments on the disk (see `journal`), which are
-joined without re-encoding at the end.
+Memory holds a few windows; finished windows are segments on the disk (see `journal`), which are
+joined without re-encoding at the end. torch is imported once nothing is left to be refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,28 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from framelift.device import choose_device, choose_dtype
-from framelift.engine import budget
-from framelift.engine.heap import keep_freed_memory
-from framelift.engine.job import Job, plan_job
-from framelift.engine.journal import Journal
-from framelift.engine.plan import Plan, resolve_plan
-from framelift.engine.run import Run, Stopwatch
+from framelift.engine.job import Job, choose_method, plan_job, record_path
+from framelift.engine.journal import Journal, is_published
 from framelift.engine.settings import UpscaleSettings
-from framelift.engine.survey import Survey, survey
-from framelift.errors import Exit
-from framelift.files import write_json
-from framelift.methods.base import VSRPipeline
-from framelift.methods.load import load_pipeline
+from framelift.errors import Exit, InputError, UsageError
+from framelift.files import remove_parts, write_json
 from framelift.types import OnProgress, Progress
 from framelift.video.assemble import finish
 from framelift.video.faults import writing
 from framelift.video.images import assemble_images
 from framelift.video.read import VideoReader
+from framelift.video.sequence import find_images
+
+if TYPE_CHECKING:
+    from framelift.engine.plan import Plan
+    from framelift.engine.run import Stopwatch
+    from framelift.engine.survey import Survey
+    from framelift.methods.base import VSRPipeline
 
 
 @dataclass(frozen=True)
@@ -43,108 +40,201 @@ class Result:
     exit_code: Exit
 
 
-def open_job(
-    source: Path, output: Path | None, settings: UpscaleSettings
-) -> tuple[VideoReader, Job]:
-    """Probe the input and decide what will be written; refuses before any work."""
-    rate = Fraction(settings.rate).limit_denominator(1001) if settings.rate else None
-    reader = VideoReader(source, deinterlace=settings.deinterlace, hdr=settings.hdr, rate=rate)
-    return reader, plan_job(source, output, reader.info, settings)
-
-
 def upscale(
     source: str | Path,
     output: str | Path | None = None,
     settings: UpscaleSettings | None = None,
     *,
+    method: Any = None,
+    pipeline: "VSRPipeline | None" = None,
     on_progress: OnProgress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
-    load: Callable[..., VSRPipeline] = load_pipeline,
 ) -> Result:
     """Upscale a video, an image sequence or a part of one.
 
+    `method` are settings of the method (None: its defaults), for example `StableVSRSettings`.
+    `pipeline` replaces the one that `settings` name; it stays loaded where a caller has many clips.
     `should_stop` is asked after every window; a stop raises StoppedError, and the same call later
-    continues. `load` stands for `load_pipeline` where a caller keeps pipelines between clips.
-    Raises the errors of `framelift.errors`; the output appears whole or not at all.
+    continues. Raises the errors of `framelift.errors`; the output appears whole or not at all.
     """
     settings = settings or UpscaleSettings()
-    keep_freed_memory()
-    watch = Stopwatch()
-    reader, job = open_job(Path(source), Path(output) if output else None, settings)
+    source, output = Path(source), Path(output) if output else None
+    reader, job, method = open_job(source, output, settings, method, pipeline)
     with Journal(job.output) as journal:
-        with watch.part("survey"):
-            facts = _survey(reader, job, settings, on_progress)
-        budget.check_disk(
-            job.output.absolute().parent, facts.frames, job.height * job.width, job.encode
+        if is_published(job.output) and not settings.restart:
+            return _conclude(job, journal, journal.published())
+        remove_parts(job.output)
+        remove_parts(record_path(job.output))
+        return _run(job, reader, settings, method, pipeline, journal, on_progress, should_stop)
+
+
+def open_job(
+    source: Path,
+    output: Path | None,
+    settings: UpscaleSettings,
+    method: Any = None,
+    pipeline: "VSRPipeline | None" = None,
+) -> tuple[VideoReader, Job, Any]:
+    """Probe the input and decide what will be written and how; refuses before any work.
+
+    Returns the reader, the job and the settings of the method. Imports no torch.
+    """
+    if pipeline is None:
+        _, method, scale = choose_method(settings, method)
+    else:
+        method = pipeline.settings_class() if method is None else method
+        if not isinstance(method, pipeline.settings_class):
+            raise UsageError(
+                f"{type(pipeline).__name__} takes {pipeline.settings_class.__name__}, "
+                f"not {type(method).__name__}.",
+                "Pass the settings of its own method.",
+            )
+        scale = pipeline.scale_of(method)
+    rate = Fraction(settings.rate).limit_denominator(1001) if settings.rate else None
+    reader = VideoReader(source, deinterlace=settings.deinterlace, hdr=settings.hdr, rate=rate)
+    return reader, plan_job(source, output, reader.info, settings, scale), method
+
+
+def _run(
+    job: Job,
+    reader: VideoReader,
+    settings: UpscaleSettings,
+    method: Any,
+    pipeline: "VSRPipeline | None",
+    journal: Journal,
+    on_progress: OnProgress,
+    should_stop: Callable[[], bool],
+) -> Result:
+    from framelift.engine.plan import check_disk, resolve_plan
+    from framelift.engine.read import WindowReader
+    from framelift.engine.run import Stopwatch, WindowWriter, upscale_windows
+
+    def warn(text: str) -> None:
+        on_progress(Progress("warning", note=text))
+
+    watch = Stopwatch()
+    before = _state_of(job.source)
+    previous = None if settings.restart else journal.previous()
+    with watch.part("load"):
+        pipeline = pipeline or _load(settings, method)
+        for text in pipeline.warnings(method):
+            warn(text)
+    with watch.part("survey"):
+        watcher = pipeline.watch(method)
+        facts = _survey(reader, job, settings, watcher, on_progress)
+    check_disk(job.output.absolute().parent, facts.frames, job.height * job.width, job.encode)
+    with watch.part("plan"):
+        plan = resolve_plan(job, facts, settings, pipeline, method, watcher, previous)
+    journal.open(plan.identity, settings.restart, warn)
+    writer = WindowWriter(job, plan, journal, watch)
+    if writer.ready:
+        note = f"continuing after {writer.frames_done} frames"
+        on_progress(Progress("note", writer.frames_done, facts.frames, note))
+    with _threads(plan.threads):
+        frames = WindowReader(reader, facts)
+        upscale_windows(
+            frames, pipeline, plan, writer, on_progress=on_progress, should_stop=should_stop
         )
-        with watch.part("load"):
-            pipeline, plan = _prepare(job, facts, settings, journal, load)
-        journal.open(plan.identity, settings.restart)
-        run = Run(reader, job, facts, pipeline, plan, journal, watch, on_progress, should_stop)
-        with _threads(plan.threads):
-            run.process()
-        with watch.part("finish"):
-            on_progress(Progress("finish", facts.frames, facts.frames))
-            lost = _finish(job, facts, journal)
-            for warning in lost:
-                on_progress(Progress("warning", note=warning))
-            warnings = [*job.warnings, *facts.report.warnings, *lost]
-        record = _record(job, facts, plan, journal, warnings, watch)
-        with writing(job.output):
-            write_json(job.output.with_name(job.output.name + ".json"), record)
-        journal.discard()
-    repaired = facts.report.truncated or facts.report.repaired
-    return Result(job.output, record, warnings, Exit.REPAIRED if repaired else Exit.OK)
+    if _state_of(job.source) != before:
+        raise InputError(
+            f"{job.source} has changed while it was being upscaled.",
+            "Leave it as it is until the run has finished, then start again with --restart.",
+        )
+    on_progress(Progress("finish", facts.frames, facts.frames))
+    return _publish(job, settings, facts, plan, journal, watch, warn)
+
+
+def _load(settings: UpscaleSettings, method: Any) -> "VSRPipeline":
+    from framelift.device import choose_device, choose_dtype
+    from framelift.methods.load import load_pipeline
+
+    device = choose_device(settings.device)
+    return load_pipeline(
+        choose_method(settings, method)[0],
+        device=device,
+        dtype=choose_dtype(settings.dtype, device),
+        weights_dir=settings.weights_dir,
+    )
 
 
 def _survey(
-    reader: VideoReader, job: Job, settings: UpscaleSettings, on_progress: OnProgress
-) -> Survey:
+    reader: VideoReader,
+    job: Job,
+    settings: UpscaleSettings,
+    watcher: Any,
+    on_progress: OnProgress,
+) -> "Survey":
+    from framelift.engine.survey import survey
+
     def report(index: int) -> None:
         on_progress(Progress("survey", index + 1, reader.info.frames or 0))
 
-    facts = survey(reader, settings, report)
+    facts = survey(reader, settings, report, watcher)
     for warning in [*job.warnings, *facts.report.warnings]:
         on_progress(Progress("warning", note=warning))
     return facts
 
 
-def _prepare(
+def _state_of(source: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of all files of an input."""
+    files = find_images(source) or [source]
+    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def _publish(
     job: Job,
-    facts: Survey,
     settings: UpscaleSettings,
+    facts: "Survey",
+    plan: "Plan",
     journal: Journal,
-    load: Callable[..., VSRPipeline],
-) -> tuple[VSRPipeline, Plan]:
-    """Load the pipeline and resolve everything that settings leave open."""
-    device = choose_device(settings.device)
-    dtype = choose_dtype(settings.dtype, device)
-    loaded = load(
-        settings.preset or settings.method,
-        device=device,
-        dtype=dtype,
-        weights_dir=settings.weights_dir,
-    )
-    previous = None if settings.restart else journal.previous()
-    return loaded, resolve_plan(job, facts, settings, loaded, previous)
+    watch: "Stopwatch",
+    warn: Callable[[str], None],
+) -> Result:
+    """Join the segments; the output gets its name when it is whole and its record is kept."""
+    record: dict[str, Any] = {}
 
+    def whole(part: Path, lost: list[str]) -> None:
+        for text in lost:
+            warn(text)
+        warnings = [*job.warnings, *facts.report.warnings, *lost]
+        record.update(_record(job, facts, plan, journal, warnings, watch))
+        journal.publishing(part, record)
 
-def _finish(job: Job, facts: Survey, journal: Journal) -> list[str]:
     segments = [d.segment for d in journal.done]
-    if job.as_images:
-        return assemble_images(segments, job.output)
-    return finish(
-        segments,
-        job.output,
-        source=job.source,
-        info=job.info,
-        encode=job.encode,
-        span=facts.span,
-    )
+    with watch.part("finish"):
+        if job.as_images:
+            assemble_images(segments, job.output, whole, settings.overwrite)
+        else:
+            finish(
+                segments,
+                job.output,
+                source=job.source,
+                info=job.info,
+                encode=job.encode,
+                span=facts.span,
+                whole=whole,
+                overwrite=settings.overwrite,
+            )
+    return _conclude(job, journal, record)
+
+
+def _conclude(job: Job, journal: Journal, record: dict[str, Any]) -> Result:
+    """Write the record of a published output and let go of the journal."""
+    with writing(job.output):
+        write_json(record_path(job.output), record)
+    journal.discard()
+    repaired = record["truncated"] or record["repaired"]
+    code = Exit.REPAIRED if repaired else Exit.OK
+    return Result(job.output, record, record["warnings"], code)
 
 
 def _record(
-    job: Job, facts: Survey, plan: Plan, journal: Journal, warnings: list[str], watch: Stopwatch
+    job: Job,
+    facts: "Survey",
+    plan: "Plan",
+    journal: Journal,
+    warnings: list[str],
+    watch: "Stopwatch",
 ) -> dict[str, Any]:
     return {
         "input": str(job.source),
@@ -156,13 +246,15 @@ def _record(
         "cuts": list(facts.cuts),
         "tiles": sorted({d.tile for d in journal.done}, reverse=True),
         "warnings": warnings,
-        "seconds": {name: round(value, 3) for name, value in watch.seconds.items()},
+        "seconds": watch.record(),
         "settings": plan.identity,
     }
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -41,12 +41,26 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What `plan` knows of a clip: its length, LR size and the first frame of every shot but 0."""
+    """What `plan` knows of a clip: its length, LR size and the first frame of every shot but 0.
+
+    `watcher` is the pipeline's own, which has seen the whole video; the clip is its frames from
+    `first` on.
+    """
 
     frames: int
     height: int
     width: int
     cuts: tuple[int, ...] = ()
+    first: int = 0
+    watcher: "Watcher | None" = None
+
+
+class Watcher(Protocol):
+    """Sees the frames of a video once, in order, before windows are planned."""
+
+    def __call__(self, frame: Tensor) -> None:
+        """`frame` is `[3, h, w]`, float32 RGB in [0, 1]."""
+        ...
 
 
 class VSRPipeline(DiffusionPipeline):
@@ -59,6 +73,16 @@ class VSRPipeline(DiffusionPipeline):
 
     scale: int = 4
     limits: Limits = Limits()
+    settings_class: type = object
+    """The dataclass that `settings` is an instance of."""
+
+    def watch(self, settings: Any) -> "Watcher | None":
+        """What shall see every frame of the survey, so that `plan` may look at pixels."""
+        return None
+
+    def warnings(self, settings: Any) -> list[str]:
+        """What a user should know before a run with these settings, in whole sentences."""
+        return []
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows in which the engine shall feed the clip; none spans a cut."""

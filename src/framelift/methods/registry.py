@@ -84,6 +84,15 @@ def method_of(preset: Preset) -> Method:
     )
 
 
+def method_of_settings(kind: type) -> Method:
+    """The method whose settings these are."""
+    for method in METHODS.values():
+        if issubclass(kind, method.settings_class()):
+            return method
+    known = ", ".join(method.settings for method in METHODS.values())
+    raise UsageError(f"{kind.__name__} belongs to no method.", f"Known are {known}.")
+
+
 def settings_class(pipeline: Any) -> type:
     """The settings dataclass of a pipeline."""
     name = type(pipeline).__name__

@@ -1,7 +1,7 @@
 """Put the final file together: joined segments, everything else of the source, checks, name."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -46,10 +46,13 @@ def finish(
     encode: EncodeSettings,
     span: tuple[int, int] | None = None,
     metadata: dict[str, str] | None = None,
+    whole: Callable[[Path, list[str]], None] = lambda part, warnings: None,
+    overwrite: bool = True,
 ) -> list[str]:
     """Assemble beside `output`, verify, bring to the disk and only then give it its name.
 
-    Arguments and result are those of `assemble`.
+    Arguments and result are those of `assemble`. `whole` hears of the verified file and of the
+    warnings before it is named. Without `overwrite`, nothing that has the name by now is replaced.
     """
     part = part_path(output)
     try:
@@ -65,8 +68,9 @@ def finish(
         shift = span[0] if span else 0
         pts = [p - shift for segment in segments for p in segment.pts]
         verify(part, len(pts), pts, info.time_base)
+        whole(part, warnings)
         with writing(output):
-            publish(part, output)
+            publish(part, output, overwrite)
     finally:
         part.unlink(missing_ok=True)
     return warnings

@@ -20,6 +20,11 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except FrameliftError:
         raise
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} has appeared while it was being made; it was left as it is.",
+            "Move it away and run the same command again: it continues.",
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise _no_room(path) from error

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,16 @@ class ImageWriter:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def assemble_images(segments: Sequence[Segment], output: Path) -> list[str]:
+def assemble_images(
+    segments: Sequence[Segment],
+    output: Path,
+    whole: Callable[[Path, list[str]], None] = lambda part, warnings: None,
+    overwrite: bool = True,
+) -> None:
     """Gather the images of all segments, renumbered from 1, in the folder `output`.
 
     The folder appears whole or not at all; what was there under its name goes only when it is
-    there. The segments stay as they are.
+    there. The segments stay as they are. `whole` and `overwrite` as in `assemble.finish`.
     """
     part = part_path(output)
     number = 0
@@ -96,11 +101,11 @@ def assemble_images(segments: Sequence[Segment], output: Path) -> list[str]:
             sync(part)
         if len(list(part.iterdir())) != sum(len(segment.pts) for segment in segments):
             raise FrameliftError(f"Images are missing from {part}.", "Please report this.")
+        whole(part, [])
         with writing(output):
-            _replace(part, output)
+            _replace(part, output) if overwrite else publish(part, output, replace=False)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return []
 
 
 def _replace(part: Path, output: Path) -> None:

@@ -22,6 +22,8 @@ from framelift.ops.noise import PositionNoise
 class ImageLDMPipeline(LatentUpscaler):
     """LR frames [0, 1] → frames four times the size, each on its own."""
 
+    settings_class = ImageLDMSettings
+
     @torch.no_grad()
     def __call__(
         self,

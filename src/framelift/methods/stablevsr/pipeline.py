@@ -65,6 +65,7 @@ class StableVSRPipeline(LatentUpscaler):
     removes the label from networks that have one, as the released model did.
     """
 
+    settings_class = StableVSRSettings
     _optional_components = [  # noqa: RUF012
         *LatentUpscaler._optional_components,
         "guidance_decoder",

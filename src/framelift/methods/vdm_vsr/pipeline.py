@@ -52,6 +52,7 @@ class VDMVSRPipeline(VSRPipeline):
     clips are completed by unobserved frames. `step_size` holds ζ for each factor.
     """
 
+    settings_class = VDMVSRSettings
     _optional_components = ["transformer"]  # noqa: RUF012
     limits = Limits(size_multiple=4, window=10, overlap=2, tile_overlap=4, noise_block=8)
 

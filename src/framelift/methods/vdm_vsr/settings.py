@@ -45,3 +45,8 @@ class VDMVSRSettings:
                 raise UsageError(f"{name} is {value}.", "It must be zero or more.")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"steps is {self.steps}.", "Use at least one step.")
+
+    @property
+    def enlargement(self) -> int:
+        """The result is as much larger as the operator makes it smaller."""
+        return self.downscale
