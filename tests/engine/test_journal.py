@@ -5,6 +5,7 @@ import torch
 
 from framelift.engine.journal import Journal, journal_folder
 from framelift.errors import UsageError
+from framelift.files import write_json
 from framelift.video.write import Segment
 
 SETTINGS = {"tile": 64, "seed": 0}
@@ -71,3 +72,49 @@ def test_two_processes_do_not_write_one_output(tmp_path):
     with Journal(tmp_path / "out.mp4"), pytest.raises(UsageError, match="Another process"):
         Journal(tmp_path / "out.mp4").__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+def damage(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("name", ["000001.mkv", "000001.json", "000001.tail.safetensors"])
+def test_what_the_disk_has_lost_is_computed_again(tmp_path, name):
+    output, told = tmp_path / "out.mp4", []
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0)
+        commit(journal, 1, torch.rand(1, 3, 4, 4))
+        damage(journal.folder / name)
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False, warn=told.append)
+        assert len(journal.done) == 1
+    assert "computed again" in told[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0", b"[1, 2]", b"\xff\xfe", b'{"settings": '])
+def test_damaged_settings_are_thrown_away_on_request_only(tmp_path, content):
+    output = tmp_path / "out.mp4"
+    journal_folder(output).mkdir()
+    (journal_folder(output) / "settings.json").write_bytes(content)
+    with Journal(output) as journal, pytest.raises(UsageError, match="damaged"):
+        journal.open(SETTINGS, restart=False)
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=True)
+        assert journal.done == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [], None, {}, {"segment": 3}, {"segment": "../../x", "sha256": ""},
+        {"segment": "000000.mkv", "sha256": 1, "pts": "x", "durations": [], "tail": 1, "tile": "a"},
+    ],
+)  # fmt: skip
+def test_records_of_any_kind_are_refused_in_silence(tmp_path, facts):
+    output = tmp_path / "out.mp4"
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        commit(journal, 0)
+        write_json(journal.folder / "000000.json", facts)
+    assert reopened(output).done == []
