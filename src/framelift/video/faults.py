@@ -10,7 +10,9 @@ import av.error
 from framelift.errors import FrameliftError, NoRoomError, UsageError
 from framelift.files import free_bytes
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "ulimit -n"}
 
 
 @contextmanager
@@ -28,12 +30,11 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise _no_room(path) from error
+        if error.errno == errno.ENOMEM:
+            raise _no_memory(path) from error
         raise _cannot_write(path, error) from error
     except MemoryError as error:
-        raise NoRoomError(
-            f"Memory ran out while writing {path.name}.",
-            "Close other programs, or choose a smaller scale or a faster encoder preset.",
-        ) from error
+        raise _no_memory(path) from error
     except (av.error.FFmpegError, ValueError) as error:
         raise _cannot_write(path, error) from error
 
@@ -57,7 +58,25 @@ def _no_room(path: Path) -> NoRoomError:
     )
 
 
+def _no_memory(path: Path) -> NoRoomError:
+    return NoRoomError(
+        f"Memory ran out while writing {path.name}.",
+        "Close other programs, or choose a smaller scale or a faster encoder preset.",
+    )
+
+
 def _cannot_write(path: Path, error: BaseException) -> FrameliftError:
+    code = getattr(error, "errno", None)
+    if code in _LIMITS:
+        return NoRoomError(
+            f"The system's limits forbid writing {path.name}: {reason(error)}.",
+            f"Raise the limit ({_LIMITS[code]}) and run the same command again: it resumes.",
+        )
+    if code in _GONE:
+        return UsageError(
+            f"{path.absolute().parent} is not there any more.",
+            "Bring the folder back, or choose another --output, and run the command again.",
+        )
     if isinstance(error, PermissionError):
         return UsageError(
             f"{path.absolute().parent} may not be written to.", "Choose another output folder."
