@@ -11,10 +11,10 @@ import pytest
 from evaluation.clips import read_clip, write_frame
 
 from framelift.cli.main import main
+from framelift.engine.upscale import load_for
 from framelift.errors import Exit, InputError, StoppedError, UsageError
 from framelift.evaluation import prepare
 from framelift.files import read_json
-from framelift.methods.load import load_pipeline
 
 BOTH = {"degraded": 2, "upscaled": 2, "measured": 4}
 NOTHING = {"degraded": 0, "upscaled": 0, "measured": 0}
@@ -96,9 +96,9 @@ def test_a_pipeline_is_loaded_once_for_all_clips(run, tiny_pipeline, monkeypatch
 
     def load(*words, **options):
         loads.append(words)
-        return load_pipeline(*words, **options)
+        return load_for(*words, **options)
 
-    monkeypatch.setattr(prepare, "load_pipeline", load)
+    monkeypatch.setattr(prepare, "load_for", load)
     run(methods=("bicubic", str(tiny_pipeline), f"{tiny_pipeline}:steps=2"))
     assert len(loads) == 2
 

@@ -116,7 +116,7 @@ def _run(
     before = _state_of(job.source)
     previous = None if settings.restart else journal.previous()
     with watch.part("load"):
-        pipeline = pipeline or _load(settings, method)
+        pipeline = pipeline or load_for(settings, method)
         for text in pipeline.warnings(method):
             warn(text)
     with watch.part("survey"):
@@ -144,7 +144,9 @@ def _run(
     return _publish(job, settings, facts, plan, journal, watch, warn)
 
 
-def _load(settings: UpscaleSettings, method: Any) -> "VSRPipeline":
+def load_for(settings: UpscaleSettings | None, method: Any = None) -> "VSRPipeline":
+    """The pipeline that `upscale` loads for these settings."""
+    settings = settings or UpscaleSettings()
     from framelift.device import choose_device, choose_dtype
     from framelift.methods.load import load_pipeline
 

@@ -1,6 +1,7 @@
 """What is compared: a baseline, or a preset with settings, from a word of the command line."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from framelift.methods.registry import method_of
 from framelift.weights.presets import BUNDLED, Preset, list_presets, load_preset, suggest
 
 BASELINES = ("bicubic", "lanczos", "nearest")
-ENGINE = ("steps", "seed", "tile", "tile_overlap", "window", "overlap", "color_fix", "dtype")
+ENGINE = ("seed", "tile", "tile_overlap", "window", "overlap", "color_fix", "dtype")
 """Settings of the engine that may follow a method's name; all others are the method's own."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row of the table. `upscale` is None for a baseline; `identity` decides its frames."""
+    """A row of the table. `upscale` is None for a baseline; `identity` decides its frames.
+
+    `method` are the settings of the preset's method.
+    """
 
     label: str
     name: str
     upscale: UpscaleSettings | None = None
+    method: Any = None
     identity: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -39,25 +44,42 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w-]+", "_", text).strip("_")[-50:] or "clip"
 
 
-def parse_candidate(word: str, base: UpscaleSettings, label: str | None = None) -> Candidate:
+def parse_candidate(word: str, base: UpscaleSettings) -> Candidate:
     """Read `name` or `name:key=value,key=value`; whatever is unknown raises UsageError."""
     match = re.fullmatch(r"(?P<name>.+?)(:(?P<settings>[\w-]+=.*))?", word, re.DOTALL)
     if match is None:
         raise UsageError("A method's name is empty.", "Name a preset, as in image-ldm.")
-    name = match["name"]
-    words = match["settings"].split(",") if match["settings"] else []
+    name, words = match["name"], (match["settings"] or "").split(",")
+    if name in BASELINES or not match["settings"]:
+        return make_candidate(name, base, {"": word} if match["settings"] else {}, word)
+    kind = method_of(_find_preset(name)).settings_class()
+    keys = [w.partition("=")[0].strip().replace("-", "_") for w in words]
+    ours = [w for w, key in zip(words, keys, strict=True) if key in ENGINE]
+    theirs = [w for w, key in zip(words, keys, strict=True) if key not in ENGINE]
+    content = from_strings(UpscaleSettings, ours, word) | from_strings(kind, theirs, word)
+    return make_candidate(name, base, content, word)
+
+
+def make_candidate(
+    name: str, base: UpscaleSettings, content: Mapping[str, Any], label: str
+) -> Candidate:
+    """A baseline, or a preset with settings of the engine (see `ENGINE`) and of its method."""
     if name in BASELINES:
-        if words:
+        if content:
             raise UsageError(f"{name} has no settings.", f"Write just {name}.")
         identity = {
             "baseline": name,
             "code": code_digest(),
             "versions": versions("torch", "opencv-python-headless"),
         }
-        return Candidate(label or name, name, None, identity)
+        return Candidate(label, name, identity=identity)
     preset = _find_preset(name)
-    settings = _settings(preset, name, words, base, word)
-    return Candidate(label or word, name, settings, _identity(preset, settings))
+    ours = {key: value for key, value in content.items() if key in ENGINE}
+    theirs = {key: value for key, value in content.items() if key not in ENGINE}
+    read = from_mapping(UpscaleSettings, ours, label)
+    settings = replace(base, preset=name, **{key: getattr(read, key) for key in ours})
+    method = from_mapping(method_of(preset).settings_class(), theirs, label)
+    return Candidate(label, name, settings, method, _identity(preset, settings, method))
 
 
 def _find_preset(name: str) -> Preset:
@@ -70,30 +92,16 @@ def _find_preset(name: str) -> Preset:
         raise UsageError(f"There is no method {name!r}.", suggest(name, known)) from error
 
 
-def _settings(
-    preset: Preset, name: str, words: list[str], base: UpscaleSettings, where: str
-) -> UpscaleSettings:
-    keys = [w.partition("=")[0].strip().replace("-", "_") for w in words]
-    ours = [w for w, key in zip(words, keys, strict=True) if key in ENGINE]
-    theirs = [w for w, key in zip(words, keys, strict=True) if key not in ENGINE]
-    kind = method_of(preset).settings_class()
-    from_mapping(kind, from_strings(kind, theirs, where), where)
-    content = from_strings(UpscaleSettings, ours, where)
-    read = from_mapping(UpscaleSettings, content, where)
-    changes = {key: getattr(read, key) for key in content}
-    return replace(base, preset=name, options=tuple(theirs), **changes)
-
-
-def _identity(preset: Preset, settings: UpscaleSettings) -> dict[str, Any]:
+def _identity(preset: Preset, settings: UpscaleSettings, method: Any) -> dict[str, Any]:
     """Everything that decides the frames: components by hash, sampler, settings, code, versions."""
     chosen = asdict(settings)
-    names = (*ENGINE, "options", "scale", "height")
     device = choose_device(settings.device)
     return {
         **preset_identity(preset, settings.weights_dir),
         "limits": preset.limits,
-        "settings": {name: chosen[name] for name in names}
+        "settings": {name: chosen[name] for name in (*ENGINE, "scale", "height")}
         | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
+        "method_settings": asdict(method),
         "code": code_digest(),
         "versions": versions("torch", "diffusers", "transformers"),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from framelift.datasets import open_source
 from framelift.degrade import Degradation, load_recipe
 from framelift.degrade.settings import describe
 from framelift.engine.journal import journal_folder
-from framelift.engine.upscale import upscale
+from framelift.engine.upscale import load_for, upscale
 from framelift.errors import StoppedError, UsageError
 from framelift.evaluation.cache import code_digest, key_of, versions
 from framelift.evaluation.candidates import Candidate, slug
@@ -23,11 +23,10 @@ from framelift.evaluation.cases import Case
 from framelift.evaluation.frames import View, frame_folder, whole
 from framelift.files import remove
 from framelift.methods.base import VSRPipeline
-from framelift.methods.load import load_pipeline
 from framelift.ops import resize
 from framelift.types import OnProgress, Progress
 
-Load = Callable[..., VSRPipeline]
+Load = Callable[[], VSRPipeline]
 
 
 class Workshop:
@@ -112,7 +111,7 @@ class Workshop:
     def upscale(self, cases: Sequence[tuple[str, Case]], candidate: Candidate) -> list[View]:
         """The results of a candidate on the low-resolution clips of cases, each with a word about
         it for the user; the pipeline is loaded once."""
-        load = lru_cache(maxsize=1)(load_pipeline)
+        load = cache(lambda: load_for(candidate.upscale, candidate.method))
         return [self._upscale(case, candidate, about, load) for about, case in cases]
 
     def _upscale(self, case: Case, candidate: Candidate, about: str, load: Load) -> View:
@@ -144,9 +143,10 @@ class Workshop:
         source = Path(case.lr.source.paths[0]).parent
         settings = replace(candidate.upscale, scale=float(case.scale))
         run: dict[str, Any] = {
+            "method": candidate.method,
+            "pipeline": load(),
             "on_progress": self._on_progress,
             "should_stop": self._should_stop,
-            "load": load,
         }
         try:
             upscale(source, folder, settings, **run)

@@ -40,12 +40,6 @@ class Row:
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     """The paper's values: `published[dataset][metric]`."""
 
-    @property
-    def word(self) -> str:
-        """The method and its settings as on the command line."""
-        settings = ",".join(f"{key}={value}" for key, value in self.settings.items())
-        return f"{self.method}:{settings}" if settings else self.method
-
 
 @dataclass(frozen=True)
 class Size:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from framelift.datasets.catalog import find_spec
 from framelift.errors import InputError, UsageError
-from framelift.evaluation.candidates import BASELINES, Candidate, parse_candidate
+from framelift.evaluation.candidates import BASELINES, Candidate, make_candidate
 from framelift.evaluation.evaluate import base_settings, evaluate
 from framelift.evaluation.report import Results
 from framelift.evaluation.settings import EvaluateSettings, ReproduceSettings
@@ -150,7 +150,7 @@ def _candidates(request: Request) -> tuple[list[Candidate], list[str]]:
         if row.method not in BASELINES and not _exists(row.method):
             notes.append(f"{row.title}: this version has no method {row.method!r}.")
             continue
-        found.append(parse_candidate(row.word, base, row.title))
+        found.append(make_candidate(row.method, base, row.settings, row.title))
     if not found:
         raise UsageError(
             f"No row of {request.item.name} can be run with this version.",
