@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MASKED = -1e4
+from framelift.methods.sateco.windows import attend, join, split
 
 
 class TMSA(nn.Module):
@@ -37,24 +37,14 @@ class TMSA(nn.Module):
 
     def _in_windows(self, x: Tensor) -> Tensor:
         """The block on groups of frames `[B, G, D, H, W, C]`, D = 1 or 2 frames a window."""
-        batch, groups, depth, height, width, channels = x.shape
-        m, before = self.window, self.window // 2 if self.shifted else 0
-        bottom, right = -(height + before) % m, -(width + before) % m
-        x = F.pad(x, (0, 0, before, right, before, bottom))
-        rows, columns = x.shape[3] // m, x.shape[4] // m
-        x = x.reshape(batch * groups, depth, rows, m, columns, m, channels)
-        x = x.permute(0, 2, 4, 1, 3, 5, 6).reshape(-1, depth * m * m, channels)
-        mask = None
-        if before or bottom or right:
-            inside = x.new_zeros(height, width)
-            mask = F.pad(inside, (before, right, before, bottom), value=_MASKED)
-            mask = mask.reshape(rows, m, columns, m).transpose(1, 2).reshape(-1, m * m)
-            mask = mask.repeat(batch * groups, depth)
-        x = x + self.attention(self.norm1(x), mask)
-        x = x + self.mlp(self.norm2(x))
-        x = x.reshape(-1, rows, columns, depth, m, m, channels).permute(0, 3, 1, 4, 2, 5, 6)
-        x = x.reshape(batch, groups, depth, rows * m, columns * m, channels)
-        return x[:, :, :, before : before + height, before : before + width]
+        size, before = (x.shape[3], x.shape[4]), self.window // 2 if self.shifted else 0
+        windows, mask = split(x.flatten(0, 1), self.window, before)
+        tokens = windows.flatten(1, 3)
+        if mask is not None:
+            mask = mask.flatten(1).repeat(1, x.shape[2])
+        tokens = tokens + self.attention(self.norm1(tokens), mask)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return join(tokens.reshape(windows.shape), size, before).reshape(x.shape)
 
 
 class MutualSelfAttention(nn.Module):
@@ -77,8 +67,8 @@ class MutualSelfAttention(nn.Module):
         """Tokens of windows `[N, D·M·M, C]`; `mask` `[N, D·M·M]` is added to the keys' scores."""
         tokens, area = x.shape[1], self.encoding.shape[0]
         index = self.bias_index[:tokens, :tokens]
-        bias = self.bias_table[:, index.flatten()].view(1, self.heads, tokens, tokens)
-        itself = self._attend(*self.qkv_self(x).chunk(3, -1), mask, bias)
+        bias = self.bias_table[:, index.flatten()].view(self.heads, tokens, tokens)
+        itself = attend(*self.qkv_self(x).chunk(3, -1), self.heads, mask, bias)
 
         position = self.encoding.repeat(tokens // area, 1)
         frames = self.qkv_mutual(x + position).reshape(-1, area, 3 * x.shape[-1])
@@ -86,26 +76,10 @@ class MutualSelfAttention(nn.Module):
         if tokens > area:  # each frame asks the other
             queries = queries.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
         of_frames = None if mask is None else mask.reshape(-1, area)
-        mutual = self._attend(queries, keys, values, of_frames)
+        mutual = attend(queries, keys, values, self.heads, of_frames)
         if tokens > area:
             mutual = mutual.unflatten(0, (-1, 2)).flip(1)
         return self.project(torch.cat([itself, mutual.reshape(x.shape)], -1))
-
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None = None
-    ) -> Tensor:
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        scale = q.shape[-1] ** -0.5
-        if mask is not None:  # one more feature, so that no score matrix is kept for each window
-            q = torch.cat([q, q.new_ones(*q.shape[:-1], 1)], -1)
-            more = (mask / scale)[:, None, :, None].expand(*k.shape[:-1], 1)
-            k = torch.cat([k, more.to(k)], -1)
-            v = F.pad(v, (0, 1))
-        if bias is not None:
-            bias = bias.expand(q.shape[0], -1, -1, -1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
-        out = out if mask is None else out[..., :-1]
-        return out.transpose(1, 2).flatten(2)
 
 
 class GEGLU(nn.Module):
