@@ -86,11 +86,10 @@ class SATeCoAdapters(ModelMixin, ConfigMixin):
         return cls(channels=tuple(reversed(vae.config["block_out_channels"])), **config)
 
 
-def _at_end(block: nn.Module, module: nn.Module, g: Tensor, frames: int) -> Any:
+def _at_end(block: Any, module: nn.Module, g: Tensor, frames: int) -> Any:
     """Hook `module` in where the block's features leave its layers; returns the hook's handle."""
-    upsamplers = getattr(block, "upsamplers", None)
-    if upsamplers:
-        return upsamplers[0].register_forward_pre_hook(
+    if getattr(block, "upsamplers", None):
+        return block.upsamplers[0].register_forward_pre_hook(
             lambda _, args: (module(args[0], g, frames), *args[1:])
         )
     return block.register_forward_hook(lambda _, args, output: module(output, g, frames))
@@ -104,9 +103,10 @@ def encode_with_features(
     The features are those at the end of each encoder block, before it halves them, smallest
     first: their sizes and channels are the decoder's.
     """
-    features: list[Tensor] = []
+    features: list[Any] = []
     with ExitStack() as stack:
-        for block in vae.encoder.down_blocks:
+        blocks: Any = vae.encoder.down_blocks
+        for block in blocks:
             if block.downsamplers:
                 hook = block.downsamplers[0].register_forward_pre_hook(
                     lambda _, args: features.append(args[0])

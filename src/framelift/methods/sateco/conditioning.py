@@ -9,17 +9,17 @@ printed is the plain normalisation (S = 1, M = 0), which takes from f its mean a
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framelift.methods.sateco.layers import zeroed
 from framelift.methods.sateco.windows import attend, join, split
 
 Guidance = Literal["zero-convolution", "sfa", "sfa-tfa"]
 Norm = Literal["instance", "group"]
-Convolution = TypeVar("Convolution", nn.Conv2d, nn.Conv3d)
 
 
 class ZeroConvolution(nn.Module):
@@ -53,7 +53,7 @@ class SFA(nn.Module):
         self.residual = residual
         self.shift = zeroed(nn.Conv2d(guidance, channels, 3, padding=1))
         self.scale = zeroed(nn.Conv2d(guidance, channels, 3, padding=1))
-        if not residual:
+        if not residual and self.scale.bias is not None:
             nn.init.ones_(self.scale.bias)
 
     def forward(self, f: Tensor, g: Tensor) -> Tensor:
@@ -118,17 +118,18 @@ class TFA(nn.Module):
         (hr, mask), (lr, _) = (split(x.movedim(2, -1), self.window) for x in (f, g))
         hr, lr = hr.movedim(-1, 1), lr.movedim(-1, 1)  # [windows, C, L, M, M]
         keys = None if mask is None else mask.flatten(1).repeat(1, f.shape[1])
-        hr = hr + self.project(self._attend(*self.qkv(hr).chunk(3, 1), keys))
+        q, k, v = self.qkv(hr).chunk(3, 1)
+        hr = hr + self.project(self._attend(q, k, v, keys))
         if mask is not None:  # a wider kernel sees zeros outside, as at the tubelet's border
             hr = hr * (mask == 0)[:, None, None]
-        hr = hr + self.project_cross(
-            self._attend(self.query(hr), *self.key_value(lr).chunk(2, 1), keys)
-        )
+        k, v = self.key_value(lr).chunk(2, 1)
+        hr = hr + self.project_cross(self._attend(self.query(hr), k, v, keys))
         return join(hr.movedim(1, -1), size).movedim(-1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        tokens = (x.flatten(2).transpose(1, 2) for x in (q, k, v))
-        return attend(*tokens, self.heads, mask).transpose(1, 2).reshape(q.shape)
+        size = q.shape
+        q, k, v = (x.flatten(2).transpose(1, 2) for x in (q, k, v))
+        return attend(q, k, v, self.heads, mask).transpose(1, 2).reshape(size)
 
 
 class FeatureGuidance(nn.Module):
@@ -160,10 +161,3 @@ class FeatureGuidance(nn.Module):
         """f `[B·frames, C, H, W]` and g `[B·frames, C', H, W]` of the same size → f's shape."""
         f = self.sfa(f, g)
         return f if self.tfa is None else self.tfa(f, g, frames)
-
-
-def zeroed(layer: Convolution) -> Convolution:
-    """The layer, with weights and biases at zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer

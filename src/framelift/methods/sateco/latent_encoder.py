@@ -1,5 +1,7 @@
 """E_z: from the latent code Z of the enlarged LR video to guidance for the UNet (section 3.2)."""
 
+from typing import Any
+
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.downsampling import Downsample2D
@@ -29,19 +31,13 @@ class LatentEncoder(ModelMixin, ConfigMixin):
         if len(multipliers) != len(out_channels):
             raise ValueError(f"{len(multipliers)} scales do not give {len(out_channels)} maps")
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.scales, self.maps = nn.ModuleList(), nn.ModuleList()
+        self.scales: Any = nn.ModuleList()
+        self.maps = nn.ModuleList()
         now = width
         for n, (multiplier, out) in enumerate(zip(multipliers, out_channels[::-1], strict=True)):
-            blocks: list[nn.Module] = [Downsample2D(now, use_conv=True, name="op")] if n else []
+            blocks: list[Any] = [Downsample2D(now, use_conv=True, name="op")] if n else []
             for _ in range(layers):
-                blocks.append(
-                    ResnetBlock2D(
-                        in_channels=now,
-                        out_channels=width * multiplier,
-                        temb_channels=None,
-                        groups=groups,
-                    )
-                )
+                blocks.append(_residual_block(now, width * multiplier, groups))
                 now = width * multiplier
             self.scales.append(nn.ModuleList(blocks))
             self.maps.append(nn.Conv2d(now, out, 1))
@@ -54,3 +50,8 @@ class LatentEncoder(ModelMixin, ConfigMixin):
                 x = block(x, None) if isinstance(block, ResnetBlock2D) else block(x)
             maps.append(to_map(x))
         return maps[::-1]
+
+
+def _residual_block(now: int, new: int, groups: int) -> nn.Module:
+    timeless: Any = None  # diffusers' annotation does not know it, its code does
+    return ResnetBlock2D(in_channels=now, out_channels=new, temb_channels=timeless, groups=groups)

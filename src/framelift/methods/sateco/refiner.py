@@ -5,8 +5,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from framelift.methods.sateco.conditioning import zeroed
-from framelift.methods.sateco.upscaler import ResidualBlock
+from framelift.methods.sateco.layers import ResidualBlock, zeroed
 
 
 class VideoRefiner(ModelMixin, ConfigMixin):

@@ -68,15 +68,16 @@ class MutualSelfAttention(nn.Module):
         tokens, area = x.shape[1], self.encoding.shape[0]
         index = self.bias_index[:tokens, :tokens]
         bias = self.bias_table[:, index.flatten()].view(self.heads, tokens, tokens)
-        itself = attend(*self.qkv_self(x).chunk(3, -1), self.heads, mask, bias)
+        q, k, v = self.qkv_self(x).chunk(3, -1)
+        itself = attend(q, k, v, self.heads, mask, bias)
 
         position = self.encoding.repeat(tokens // area, 1)
         frames = self.qkv_mutual(x + position).reshape(-1, area, 3 * x.shape[-1])
-        queries, keys, values = frames.chunk(3, -1)
+        q, k, v = frames.chunk(3, -1)
         if tokens > area:  # each frame asks the other
-            queries = queries.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+            q = q.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
         of_frames = None if mask is None else mask.reshape(-1, area)
-        mutual = attend(queries, keys, values, self.heads, of_frames)
+        mutual = attend(q, k, v, self.heads, of_frames)
         if tokens > area:
             mutual = mutual.unflatten(0, (-1, 2)).flip(1)
         return self.project(torch.cat([itself, mutual.reshape(x.shape)], -1))

@@ -8,6 +8,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from framelift.methods.sateco.layers import ResidualBlock, zeroed
 from framelift.methods.sateco.tmsa import TMSA
 from framelift.ops import resize
 
@@ -75,25 +76,13 @@ class VideoUpscaler(ModelMixin, ConfigMixin):
         return big.reshape(*lr.shape[:-2], *big.shape[-2:])
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(LeakyReLU(conv(x)))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
-
-
 def _shuffle_stages(features: int, shuffle: tuple[int, ...], scale: int) -> nn.Sequential:
     """Convolution, ×2 pixel-shuffle stages of the given widths, convolution to RGB.
 
     Without widths one shuffle enlarges the three channels at once.
     """
     if not shuffle:
-        last = nn.Conv2d(features, 3 * scale**2, 3, padding=1)
+        last = zeroed(nn.Conv2d(features, 3 * scale**2, 3, padding=1))
         layers: list[nn.Module] = [last, nn.PixelShuffle(scale)]
     else:
         if 2 ** len(shuffle) != scale:
@@ -105,8 +94,5 @@ def _shuffle_stages(features: int, shuffle: tuple[int, ...], scale: int) -> nn.S
                 nn.PixelShuffle(2),
                 nn.LeakyReLU(0.1),
             ]
-        last = nn.Conv2d(shuffle[-1], 3, 3, padding=1)
-        layers.append(last)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+        layers.append(zeroed(nn.Conv2d(shuffle[-1], 3, 3, padding=1)))
     return nn.Sequential(*layers)
