@@ -231,6 +231,16 @@ def test_saved_and_loaded(make, tmp_path):
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
+def test_everything_runs_where_it_lies():
+    """On a device other than the CPU: there, mixing the two is an error."""
+    f, g = torch.randn(2, 3, 8, 10, 10, device="meta")
+    guidance = SATeCoAdapters(channels=(8,), heads=2).to("meta").blocks[0]
+    assert guidance(f, g, 3).is_meta
+    assert all(m.is_meta for m in encoder().to("meta")(torch.randn(2, 4, 8, 8, device="meta")))
+    x_u, x_d = torch.randn(2, 3, 3, 8, 8, device="meta")
+    assert VideoRefiner(width=4).to("meta")(x_u, x_d).is_meta
+
+
 def test_sizes_at_published_scale():
     """E_z for SD's UNet, the modules in its decoder and in its VAE's (counted, not published)."""
 

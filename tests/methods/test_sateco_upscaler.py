@@ -64,6 +64,11 @@ def test_it_survives_saving(tmp_path):
     assert torch.equal(VideoUpscaler.from_pretrained(tmp_path)(lr), upscaler(lr))
 
 
+def test_it_runs_where_it_lies():
+    upscaler = VideoUpscaler(**TINY, stride=2, features=8).to("meta")
+    assert upscaler(torch.rand(3, 3, 9, 7, device="meta")).shape == (3, 3, 36, 28)
+
+
 def test_published_size():
     with torch.device("meta"):
         upscaler = VideoUpscaler()
