@@ -1,7 +1,9 @@
+import errno
 import pickle
 
 import pytest
 
+from framelift.cli.main import explain
 from framelift.errors import (
     Exit,
     FrameliftError,
@@ -9,6 +11,7 @@ from framelift.errors import (
     NoRoomError,
     StoppedError,
     UsageError,
+    lacks_memory,
 )
 
 
@@ -44,3 +47,23 @@ def test_errors_cross_processes_whole():
     assert type(copy) is InputError
     assert (copy.problem, copy.remedy, str(copy)) == (error.problem, error.remedy, str(error))
     assert copy.exit_code == Exit.REPAIRED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
+        ImportError("libx.so: failed to map segment from shared object"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_lack_of_memory_is_seen_behind_what_it_was_taken_for(error):
+    assert lacks_memory(error)
+    try:
+        raise InputError("clip.mp4 is damaged.") from error
+    except InputError as taken:
+        assert lacks_memory(taken)
+        assert explain(taken).exit_code == Exit.NO_ROOM
+    assert not lacks_memory(ValueError("memory lane"))

@@ -62,12 +62,3 @@ def _container_limit() -> int:
         return max(0, int(limit) - used) if limit != "max" else 2**62
     except (OSError, ValueError):
         return 2**62
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the CPU or an accelerator."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        "allocate memory" in str(error) or "out of memory" in str(error)
-    )

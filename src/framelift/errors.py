@@ -1,5 +1,6 @@
 """Errors that reach the user: one sentence on what is wrong, one on what to do, an exit code."""
 
+import errno
 from enum import IntEnum
 
 
@@ -52,3 +53,26 @@ class StoppedError(FrameliftError):
     """The user or the system asked the run to stop; finished windows are kept."""
 
     exit_code = Exit.INTERRUPTED
+
+
+_OUT_OF_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "not enough memory",
+    "failed to map segment",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",  # oneDNN
+)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that memory ran out, on any device."""
+    while error is not None and not isinstance(error, NoRoomError):
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        text = str(error).lower()
+        if any(words in text for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -20,7 +20,7 @@ from framelift.cli.reproduce import reproduce
 from framelift.cli.show import complain, say
 from framelift.cli.train import train
 from framelift.cli.upscale import upscale_command
-from framelift.errors import Exit, FrameliftError, InputError, NoRoomError
+from framelift.errors import Exit, FrameliftError, InputError, NoRoomError, lacks_memory
 
 repeated = tyro.conf.configure(tyro.conf.UseAppendAction)  # --options a --options b input.mp4
 
@@ -99,7 +99,7 @@ def explain(error: Exception) -> FrameliftError:
 
 def _limit(error: BaseException) -> FrameliftError | None:
     """What the machine does not allow, wherever it happened and whatever it was taken for."""
-    if _lacks_memory(error) and not isinstance(error, NoRoomError):
+    if lacks_memory(error) and not isinstance(error, NoRoomError):
         return NoRoomError("Memory ran out.", "Close other programs, or work on smaller frames.")
     if not isinstance(error, OSError):
         return None
@@ -120,28 +120,6 @@ def _limit(error: BaseException) -> FrameliftError | None:
             "Leave them as they are until the run has finished.",
         )
     return None
-
-
-OUT_OF_MEMORY = (
-    "allocate memory",
-    "out of memory",
-    "not enough memory",
-    "failed to map segment",
-    "bad_alloc",
-    "can't start new thread",
-)
-
-
-def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that memory ran out."""
-    while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        text = str(error).lower()
-        if not isinstance(error, NoRoomError) and any(word in text for word in OUT_OF_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 if __name__ == "__main__":

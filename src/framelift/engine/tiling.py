@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from framelift.device import is_out_of_memory
 from framelift.engine.plan import Plan
-from framelift.errors import NoRoomError
+from framelift.errors import NoRoomError, lacks_memory
 from framelift.methods.base import Step, VSRPipeline
 from framelift.ops.noise import PositionNoise
 from framelift.ops.tiles import Tile, blend_tiles, plan_tiles
@@ -37,7 +36,7 @@ def upscale_window(
         try:
             sr = _blend(pipeline, padded, plan.first + window.start, tiles, plan, on_step)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             tile = _half(max(max(at.height, at.width) for at in tiles), multiple)
             warn(f"Memory ran out; trying tiles of {tile} pixels.")
