@@ -61,9 +61,8 @@ def test_errors_cross_processes_whole():
 )
 def test_lack_of_memory_is_seen_behind_what_it_was_taken_for(error):
     assert lacks_memory(error)
-    try:
-        raise InputError("clip.mp4 is damaged.") from error
-    except InputError as taken:
-        assert lacks_memory(taken)
-        assert explain(taken).exit_code == Exit.NO_ROOM
+    taken = InputError("clip.mp4 is damaged.")
+    taken.__cause__ = error
+    assert lacks_memory(taken)
+    assert explain(taken).exit_code == Exit.NO_ROOM
     assert not lacks_memory(ValueError("memory lane"))
