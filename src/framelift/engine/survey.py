@@ -73,8 +73,9 @@ def survey(
             f"No frame of {reader.path} can be decoded.", "Check that it plays elsewhere."
         )
     report = reader.report
-    if settings.strict and (report.truncated or report.repaired):
-        what = "is truncated" if report.truncated else f"has {len(report.repaired)} damaged frames"
+    if settings.strict and report.damaged:
+        count = len(report.repaired) + len(report.corrupt)
+        what = "is truncated" if report.truncated else f"has {count} damaged frames"
         raise InputError(
             f"{reader.path} {what}, and --strict is given.",
             "Get an intact copy, or run without --strict to repair what can be repaired.",

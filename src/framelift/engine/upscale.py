@@ -225,7 +225,7 @@ def _conclude(job: Job, journal: Journal, record: dict[str, Any]) -> Result:
     with writing(job.output):
         write_json(record_path(job.output), record)
     journal.discard()
-    repaired = record["truncated"] or record["repaired"]
+    repaired = any(record.get(key) for key in ("truncated", "repaired", "corrupt", "holes"))
     code = Exit.REPAIRED if repaired else Exit.OK
     return Result(job.output, record, record["warnings"], code)
 
@@ -243,6 +243,8 @@ def _record(
         "output": str(job.output),
         "frames": facts.frames,
         "repaired": facts.report.repaired,
+        "corrupt": facts.report.corrupt,
+        "holes": facts.report.holes,
         "bad_packets": facts.report.bad_packets,
         "truncated": facts.report.truncated,
         "cuts": list(facts.cuts),

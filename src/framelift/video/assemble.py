@@ -33,6 +33,7 @@ from framelift.video.side import (
     copy_metadata,
     side_packets,
 )
+from framelift.video.timeline import Timeline, scan
 from framelift.video.verify import verify
 from framelift.video.write import Segment
 
@@ -105,17 +106,21 @@ def assemble(
         first = stack.enter_context(open_input(segments[0].path))
         container = stack.enter_context(_create(output, info))
         video = _add_video(container, first, original, info)
-        copies = {}
+        copies, timeline = {}, Timeline()
         if original is not None and source is not None:
+            with open_input(source) as packets_only:
+                timeline = scan(packets_only, video_stream(packets_only, source))
             copies = add_side_streams(original, source, container, warnings)
             copy_metadata(original, container)
-            copy_chapters(original, container, part)
+            copy_chapters(original, container, part, timeline)
         container.metadata.update(metadata or {})
         wanted = dict(container.metadata)
         packets = _on(
             joined(segments, orders, delay, info.time_base, span[0] if span else 0), video
         )
-        sides = side_packets(original, copies, part) if original and copies else iter(())
+        sides = iter(())
+        if original and copies:
+            sides = side_packets(original, copies, part, timeline)
         _mux(container, packets, sides, video, warnings)
         container.close()
     return warnings + _losses(output, info, wanted)

@@ -1,8 +1,9 @@
 """Read a video frame by frame, in presentation order."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from framelift.video.decode import Damage, Picture, decode, usual_step
 from framelift.video.open import open_input
 from framelift.video.probe import claimed_end, probe, video_stream
 from framelift.video.sequence import find_images, read_images
+from framelift.video.timeline import Timeline, scan
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,36 @@ class Frame:
 
 @dataclass
 class ReadReport:
-    """What came out of a full pass: `repaired` lists frame indices, seconds are of the video."""
+    """What came out of a full pass.
+
+    `repaired` and `corrupt` list frame indices: stand-ins, and pictures that the decoder says are
+    damaged. `holes` are pieces that are missing from the file; all seconds are of the video.
+    """
 
     frames: int = 0
     repaired: list[int] = field(default_factory=list)
+    corrupt: list[int] = field(default_factory=list)
+    holes: list[tuple[float, float]] = field(default_factory=list)
     bad_packets: int = 0
     truncated: bool = False
     expected_seconds: float | None = None
     got_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def damaged(self) -> bool:
+        """Whether anything of the video is not as it was recorded."""
+        return self.truncated or bool(self.repaired or self.corrupt or self.holes)
+
 
 class VideoReader:
     """Iterates over a video or an image sequence; every iteration starts again at frame 0.
 
     Timestamps are strictly increasing in `info.time_base`: missing or disordered ones are rebuilt
-    from the rate. `report` is complete once an iteration is exhausted. Raises InputError for
-    interlaced video unless `deinterlace`, for HDR unless `hdr="keep"`, and during iteration if the
-    picture changes its size.
+    from the rate, and a clock that starts anywhere or jumps is set right (see timeline.py).
+    `report` is complete once an iteration is exhausted. Raises InputError for interlaced video
+    unless `deinterlace`, for HDR unless `hdr="keep"`, and during iteration if the picture changes
+    its size.
     """
 
     def __init__(
@@ -90,12 +104,18 @@ class VideoReader:
             stream.thread_type = "SLICE"  # errors surface at their own packet
             claim, own = claimed_end(container, stream)
             damage = Damage()
-            decoded = decode(container, stream, self.info, damage)
+            timeline = self._timeline
+            decoded = decode(container, stream, self.info, timeline, damage)
             pictures = self._timed(self._watched(decoded, report), report)
             if self._deinterlace:
                 pictures = _deinterlaced(pictures, stream, self.info.time_base)
-            yield from self._number(pictures, report)
-            self._conclude(damage, claim, own, report)
+            yield from self._number(pictures, report, lambda: _told_end(self.info, stream, damage))
+            self._conclude(damage, timeline, claim, own, report)
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        with open_input(self.path) as container:
+            return scan(container, video_stream(container, self.path))
 
     def _watched(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
         """Mention interlaced pictures in a progressive video."""
@@ -118,15 +138,23 @@ class VideoReader:
                 pts = last + self._step if last is not None else 0
                 rebuilt += 1
             last = pts
-            yield Picture(pts, picture.frame, picture.repaired)
+            yield replace(picture, pts=pts)
         if rebuilt:
             report.warnings.append(
                 f"{rebuilt} timestamps were missing or disordered; they were rebuilt from "
                 f"{float(self.info.rate):g} frames a second."
             )
 
-    def _number(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Frame]:
-        """Give every picture its index and the time until the next one as duration."""
+    def _number(
+        self,
+        pictures: Iterator[Picture],
+        report: ReadReport,
+        told: Callable[[], int | None] = lambda: None,
+    ) -> Iterator[Frame]:
+        """Give every picture its index and the time until the next one as duration.
+
+        `told` says afterwards when the last one ends, if its own packet does not.
+        """
         convert = ToRGB(self.info)
         held: Picture | None = None
         first = 0
@@ -139,11 +167,19 @@ class VideoReader:
             held = picture
         if held is not None:
             assert held.pts is not None
-            own = 0 if self.info.is_images or self._deinterlace else held.frame.duration
-            end = held.pts + (own if own and own > 0 else self._step)
+            end = held.pts + self._lasts(held, told())
             yield self._frame(held, end, convert, report)
             report.got_seconds = float((end - first) * self.info.time_base)
             report.expected_seconds = report.expected_seconds or self.info.duration
+
+    def _lasts(self, last: Picture, told: int | None) -> int:
+        """How long the last picture is shown."""
+        if self.info.is_images or self._deinterlace:
+            return self._step
+        if told is None:
+            return last.frame.duration if (last.frame.duration or 0) > 0 else self._step
+        assert last.pts is not None
+        return told - last.pts if told > last.pts else self._step
 
     def _frame(self, picture: Picture, end: int, convert: ToRGB, report: ReadReport) -> Frame:
         assert picture.pts is not None
@@ -151,13 +187,24 @@ class VideoReader:
         report.frames += 1
         if picture.repaired:
             report.repaired.append(index)
+        elif picture.corrupt:
+            report.corrupt.append(index)
         return Frame(
             index, picture.pts, end - picture.pts, picture.repaired, picture.frame, convert
         )
 
-    def _conclude(self, damage: Damage, claim: float | None, own: bool, report: ReadReport) -> None:
+    def _conclude(
+        self,
+        damage: Damage,
+        timeline: Timeline,
+        claim: float | None,
+        own: bool,
+        report: ReadReport,
+    ) -> None:
         """Complete the report: damage, and whether the video ends before its `claim`."""
         report.bad_packets = damage.bad_packets
+        base = self.info.time_base
+        report.holes = [(float(h.before * base), float(h.after * base)) for h in timeline.holes]
         start = float(self.info.start_pts * self.info.time_base)
         reached = start + report.got_seconds
         if claim is not None:
@@ -167,16 +214,52 @@ class VideoReader:
             tolerance = max(0.1 if own else 0.5, 2.5 / float(self.info.rate))
             report.truncated = reached < claim - tolerance
         report.truncated = report.truncated or damage.broken_off
-        if report.repaired or report.bad_packets:
-            report.warnings.append(
-                f"{report.bad_packets} packets were damaged; {len(report.repaired)} frames were "
-                "replaced by the last good one."
-            )
+        report.warnings += _in_words(report, timeline)
         if report.truncated:
             told = f" of {report.expected_seconds:.2f}" if report.expected_seconds else ""
             report.warnings.append(
                 f"The file is cut off: {report.got_seconds:.2f}{told} seconds could be read."
             )
+
+
+def _in_words(report: ReadReport, timeline: Timeline) -> list[str]:
+    """What a user should know about damage and about times that were set right."""
+    found = []
+    if report.holes:
+        places = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in report.holes[:5])
+        more = ", ..." if len(report.holes) > 5 else ""
+        found.append(f"The file has holes: pictures are missing at {places}{more} seconds.")
+    if report.bad_packets:
+        found.append(f"{report.bad_packets} packets were damaged.")
+    if report.repaired:
+        found.append(
+            f"{len(report.repaired)} frames were missing or damaged; they were replaced by the "
+            "last good one."
+        )
+    if report.corrupt:
+        found.append(
+            f"{len(report.corrupt)} frames are damaged (the first is frame {report.corrupt[0]}); "
+            "the decoder patched them."
+        )
+    if timeline.bounds:
+        found.append(
+            f"The clock of the file jumps {len(timeline.bounds)} times, as where recordings are "
+            "joined; picture and sound run on there."
+        )
+    return found
+
+
+def _told_end(info: VideoInfo, stream: VideoStream, damage: Damage) -> int | None:
+    """When the last picture ends, where the durations of packets do not tell.
+
+    mp4 stores distances in decoding order: with reordered pictures, the duration of the one shown
+    last is that of another.
+    """
+    if not info.container.startswith("mov") or not stream.codec_context.has_b_frames:
+        return None
+    if not stream.duration or damage.packets < stream.frames:
+        return 0
+    return (stream.start_time or 0) + stream.duration
 
 
 def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:
@@ -200,18 +283,20 @@ def _deinterlaced(
     source = graph.add_buffer(template=stream, time_base=time_base)
     bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
     graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
-    repaired: set[int | None] = set()
+    marked: dict[int | None, Picture] = {}
     for picture in pictures:
         picture.frame.pts, picture.frame.time_base = picture.pts, time_base
-        if picture.repaired:
-            repaired.add(picture.pts)
+        if picture.repaired or picture.corrupt:
+            marked[picture.pts] = picture
         graph.vpush(picture.frame)
-        yield from _pulled(graph, time_base, repaired)
+        yield from _pulled(graph, time_base, marked)
     graph.vpush(None)
-    yield from _pulled(graph, time_base, repaired)
+    yield from _pulled(graph, time_base, marked)
 
 
-def _pulled(graph: Graph, time_base: Fraction, repaired: set[int | None]) -> Iterator[Picture]:
+def _pulled(
+    graph: Graph, time_base: Fraction, marked: dict[int | None, Picture]
+) -> Iterator[Picture]:
     while True:
         try:
             frame = graph.vpull()
@@ -220,4 +305,5 @@ def _pulled(graph: Graph, time_base: Fraction, repaired: set[int | None]) -> Ite
         assert frame.pts is not None
         assert frame.time_base is not None
         pts = round(frame.pts * frame.time_base / time_base)
-        yield Picture(pts, frame, pts in repaired)
+        old = marked.get(pts)
+        yield Picture(pts, frame, bool(old and old.repaired), bool(old and old.corrupt))

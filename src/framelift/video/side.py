@@ -13,6 +13,7 @@ from av.stream import Discard, Stream
 from framelift.video.containers import clean_metadata, copy_stream, fits
 from framelift.video.open import open_input
 from framelift.video.probe import is_cover, label, pictures
+from framelift.video.timeline import Clock, Timeline, read_packets
 
 _MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
@@ -75,12 +76,15 @@ def _attach_cover(path: Path, output: OutputContainer, stream: Stream) -> bool:
     return True
 
 
-def copy_chapters(source: InputContainer, output: OutputContainer, span: Span) -> None:
+def copy_chapters(
+    source: InputContainer, output: OutputContainer, span: Span, timeline: Timeline
+) -> None:
     """Copy the chapters that overlap the span."""
     chapters: list[Any] = []
     for chapter in source.chapters():
         base = chapter["time_base"] or Fraction(1, 1000)
-        start, end = chapter["start"] * base - span.start, chapter["end"] * base - span.start
+        shift = timeline.shifts[0] - span.start
+        start, end = chapter["start"] * base + shift, chapter["end"] * base + shift
         length = None if span.end is None else span.end - span.start
         if length is not None and (end <= 0 or start >= length):
             continue
@@ -97,8 +101,10 @@ def copy_metadata(source: InputContainer, output: OutputContainer) -> None:
     output.metadata.update(clean_metadata(source.metadata))
 
 
-def side_packets(source: InputContainer, copies: dict[int, Stream], span: Span) -> Iterator[Packet]:
-    """Yield the packets of the copied streams, moved so that the span starts at 0.
+def side_packets(
+    source: InputContainer, copies: dict[int, Stream], span: Span, timeline: Timeline
+) -> Iterator[Packet]:
+    """Yield the packets of the copied streams on the timeline, moved so that the span starts at 0.
 
     Packets outside the span are dropped; those that overlap it are kept. Decoding times are made
     to increase, since containers insist on it; the data of packets is untouched.
@@ -106,12 +112,14 @@ def side_packets(source: InputContainer, copies: dict[int, Stream], span: Span) 
     for stream in source.streams:
         stream.discard = Discard.default if stream.index in copies else Discard.all
     last: dict[int, int] = {}
-    for packet in source.demux(_chosen(source, copies)):
+    clock = Clock(timeline)
+    for packet in read_packets(source, _chosen(source, copies)):
         if is_cover(packet.stream) and packet.size:
             packet.pts = packet.dts = 0
             packet.stream = copies[packet.stream_index]
             yield packet
             continue
+        clock.move(packet)
         if packet.pts is None and packet.dts is None:
             continue
         dts = packet.dts if packet.dts is not None else packet.pts
