@@ -1,6 +1,8 @@
 """Small real videos, made at test time."""
 
 import itertools
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -226,3 +228,26 @@ def payloads(path: Path, kind: str) -> list[tuple[bytes, float]]:
             for p in container.demux(stream)
             if p.size and p.pts is not None
         ]
+
+
+def shifted(source: Path, target: Path, seconds: float) -> Path:
+    """Copy a file with all its times moved by `seconds`, packet by packet."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        copies = {s.index: new.add_stream_from_template(s, opaque=True) for s in old.streams}
+        for packet in old.demux():
+            if packet.size and packet.pts is not None:
+                ticks = round(seconds / packet.time_base)
+                early = packet.pts - round(0.1 / packet.time_base)  # Matroska keeps one time
+                dts = packet.dts if packet.dts is not None else early
+                packet.pts, packet.dts = packet.pts + ticks, dts + ticks
+                packet.stream = copies[packet.stream_index]
+                new.mux(packet)
+    return target
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    """Run the command-line ffmpeg for what PyAV cannot make; skips the test where it is absent."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("makes its input with the command-line ffmpeg, which is not installed")
+    command = ["ffmpeg", "-v", "error", "-y", "-nostdin", *map(str, arguments)]
+    subprocess.run(command, check=True)

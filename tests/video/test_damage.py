@@ -157,6 +157,112 @@ def test_first_packet_damaged(clips, tmp_path):
     assert np.array_equal(data[0], data[1])
 
 
+def harmed(path, tmp_path, how, start=0.4, share=0.2):
+    """Zero a piece of a file, cut it out or put noise there."""
+    data = path.read_bytes()
+    a, b = int(len(data) * start), int(len(data) * (start + share))
+    noise = np.random.default_rng(3).bytes(b - a)
+    out = tmp_path / f"{how}-{path.name}"
+    out.write_bytes(data[:a] + {"zeros": bytes(b - a), "cut": b"", "noise": noise}[how] + data[b:])
+    return out
+
+
+@pytest.mark.parametrize("how", ["zeros", "cut", "noise"])
+@pytest.mark.parametrize("share", [0.04, 0.2])
+@pytest.mark.parametrize("name", ["hole.mkv", "hole.ts", "hole.flv", "hole.avi", "mute.mkv"])
+def test_holes_are_filled_and_told(clips, tmp_path, name, how, share):
+    if name.endswith("avi") and how == "cut":
+        pytest.skip("cutting makes the index of AVI wrong, so that nothing tells where a hole is")
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    sound = None if name.startswith("mute") else 3.0
+    options = {"g": "12"}
+    whole = clips(name, frames=75, audio=sound, codec=codec, options=options, rate=F(25))
+    intact = VideoReader(whole)
+    times = [f.pts for f in intact]
+    assert not intact.report.damaged
+    reader = VideoReader(harmed(whole, tmp_path, how, share=share))
+    found = {f.pts: f.repaired for f in reader}
+    report = reader.report
+    assert report.damaged
+    assert report.warnings
+    assert abs(len(found) - 75) <= 1
+    step = times[1] - times[0]
+    assert max(np.diff(sorted(found))) < 2.1 * step
+    assert sum(found.values()) == len(report.repaired) > 0
+    assert found.keys() <= set(times)
+
+
+def test_a_hole_in_a_variable_rate_is_told_but_not_filled(clips, tmp_path):
+    gaps = np.random.default_rng(0).integers(20, 120, 74).tolist()
+    pts = [0, *np.cumsum(gaps).tolist()]
+    name, options = "vfr-hole.mkv", {"g": "12"}
+    whole = clips(name, frames=75, pts=pts, time_base=F(1, 1000), audio=5.0, options=options)
+    assert complete(whole) == 75
+    assert not (intact := VideoReader(whole)).report.damaged
+    assert [f.pts for f in intact] == pts
+    reader = VideoReader(harmed(whole, tmp_path, "zeros"))
+    found = [f.pts for f in reader if not f.repaired]
+    assert 30 < len(found) < 75
+    assert set(found) <= set(pts)
+    assert reader.report.damaged
+    assert reader.report.holes
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "flv", "mp4"])
+def test_a_pause_is_no_hole(clips, suffix):
+    """A screen recording that stands still while its sound goes on."""
+    pts = [40 * i + (2000 if i > 40 else 0) for i in range(60)]
+    base = {"ts": 90, "mp4": 90}.get(suffix, 1)
+    path = clips(
+        f"pause.{suffix}",
+        frames=60,
+        pts=[p * base for p in pts],
+        time_base=F(1, 1000 * base),
+        rate=F(25),
+        audio=4.5,
+    )
+    assert complete(path) == 60
+    reader = VideoReader(path)
+    frames = [f.pts for f in reader]
+    assert not reader.report.damaged
+    assert max(np.diff(frames)) * reader.info.time_base == pytest.approx(2.04, abs=0.002)
+
+
+def test_pictures_that_the_decoder_patched_are_told(clips, tmp_path):
+    whole = clips("flips.mp4", frames=30, options={"g": "10"}, size=(64, 96)).read_bytes()
+    with av.open(str(clips("flips.mp4"))) as container:
+        spans = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    patched = 0
+    for seed in range(12):
+        rng, data = np.random.default_rng(seed), bytearray(whole)
+        for place, size in (spans[k] for k in rng.choice(len(spans), 4)):
+            data[place + int(rng.integers(size // 2, size))] ^= int(rng.integers(1, 256))
+        path = tmp_path / f"{seed}.mp4"
+        path.write_bytes(data)
+        marked = judged(path)
+        reader = VideoReader(path)
+        assert sum(1 for _ in reader) == 30
+        report = reader.report
+        assert report.damaged or not marked
+        assert set(report.corrupt).isdisjoint(report.repaired)
+        patched += bool(report.corrupt)
+    assert patched > 0
+
+
+def judged(path):
+    """How many pictures a plain decoder marks as corrupt."""
+    marked = 0
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "SLICE"
+        for packet in container.demux(stream):
+            try:
+                marked += sum(f.is_corrupt for f in packet.decode())
+            except av.error.FFmpegError:
+                continue
+    return marked
+
+
 def refusal(path):
     with pytest.raises(InputError) as caught:
         probe(path)

@@ -70,7 +70,7 @@ def decode(
     picture changes its size for good.
     """
     timed = not has_no_times(container, stream)
-    order = _Repair(info, timeline, damage) if timed else _InTurn(info, damage)
+    order = _Repair(info, timeline, damage) if timed else _InTurn(info, timeline, damage)
     for packet in _packets(container, stream, timeline, damage):
         order.expect(packet)
         failures = damage.bad_packets
@@ -149,15 +149,19 @@ class _InTurn(_Order):
     it, is dropped.
     """
 
-    def __init__(self, info: VideoInfo, damage: Damage) -> None:
+    def __init__(self, info: VideoInfo, timeline: Timeline, damage: Damage) -> None:
         super().__init__(info, damage)
         self._slots: deque[int | None] = deque()
+        self._lost = deque(pts for hole in timeline.holes for pts in hole.missing)
         self._counted = info.container == "avi" or info.container.startswith("matroska")
         self._owed = self._stood_in = 0
         self._last: VideoFrame | None = None
 
     def expect(self, packet: Packet) -> None:
-        """Note the decoding time of a packet."""
+        """Note the decoding time of a packet, and of those that are missing before it."""
+        while self._lost and packet.dts is not None and self._lost[0] < packet.dts:
+            self._slots.append(self._lost.popleft())
+            self._owed += 1
         self._slots.append(packet.dts if self._counted else None)
 
     def place(
@@ -179,14 +183,24 @@ class _InTurn(_Order):
             yield Picture(self._turn(), frame, corrupt=frame.is_corrupt)
             self._last = frame
         if not frames and not failed and packet and self._info.codec.startswith(_ONE_FOR_ONE):
-            self._turn()
+            if self._is_damaged:  # it refers to what is lost
+                self._owed += 1
+            else:
+                self._turn()
+
+    @property
+    def _is_damaged(self) -> bool:
+        return bool(self._damage.bad_packets or self._stood_in or self._owed)
 
     def _turn(self) -> int | None:
         return self._slots.popleft() if self._slots else None
 
     def finish(self) -> Iterator[Picture]:
-        """Nothing is held back."""
-        yield from ()
+        """Yield stand-ins for pictures that are missing at the end."""
+        left = self._slots if self._is_damaged and len(self._slots) <= _HELD else ()
+        if self._last is not None:
+            for pts in (*left, *self._lost):
+                yield Picture(pts, self._last, repaired=True)
 
 
 class _Repair(_Order):
@@ -275,6 +289,8 @@ class _Repair(_Order):
         while self._pending and self._pending[0] <= pts:
             lost.add(heapq.heappop(self._pending))
         lost.discard(pts)
+        if self._last is None and not self._damage.bad_packets:
+            return []  # a recording cut within a group of pictures
         if self._last is None:
             return sorted(p for p in lost if self._first is not None and p >= self._first)
         last = self._last.pts

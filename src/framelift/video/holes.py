@@ -1,7 +1,7 @@
 """Where pictures are missing from a file though nothing failed to decode."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -77,12 +77,12 @@ class Traces:
             ends[1] = place, pts + duration
 
 
-def find_holes(traces: Traces, shift: Shift) -> tuple[Hole, ...]:
+def find_holes(traces: Traces, shift: Shift, bounds: Sequence[int]) -> tuple[Hole, ...]:
     """The holes of a video: gaps in its times that nothing but missing pictures explains.
 
     A gap is a pause, not a hole, where the packet before it says that it lasts, or where the
     sound runs through it and the bytes around it are whole. Without sound, a gap in a constant
-    rate is a hole.
+    rate is a hole. At `bounds`, the bytes where clocks jump, sound may outlast the pictures.
     """
     base = traces.video.time_base or Fraction(1)
     times = np.asarray(traces.pts) + np.array(
@@ -94,7 +94,8 @@ def find_holes(traces: Traces, shift: Shift) -> tuple[Hole, ...]:
     step, even = _step(gaps[gaps > 0], traces.video)
     if not step:
         return ()
-    wide = np.flatnonzero(gaps > _WIDE * step)
+    clocks = np.searchsorted(np.asarray(bounds), places, side="right")
+    wide = np.flatnonzero((gaps > _WIDE * step) & (np.diff(clocks) == 0))
     apart = 1 + np.count_nonzero(np.diff(wide) > _REACH)  # one hole may leave pictures inside
     steady = even >= _STEADY and apart <= max(3, len(times) // 50)
     found = []

@@ -109,7 +109,7 @@ class VideoReader:
             pictures = self._timed(self._watched(decoded, report), report)
             if self._deinterlace:
                 pictures = _deinterlaced(pictures, stream, self.info.time_base)
-            yield from self._number(pictures, report, lambda: _told_end(self.info, stream, damage))
+            yield from self._number(pictures, report, lambda: _told_end(stream, timeline, damage))
             self._conclude(damage, timeline, claim, own, report)
 
     @cached_property
@@ -241,25 +241,27 @@ def _in_words(report: ReadReport, timeline: Timeline) -> list[str]:
             f"{len(report.corrupt)} frames are damaged (the first is frame {report.corrupt[0]}); "
             "the decoder patched them."
         )
-    if timeline.bounds:
+    if timeline.seams:
         found.append(
-            f"The clock of the file jumps {len(timeline.bounds)} times, as where recordings are "
-            "joined; picture and sound run on there."
+            f"The clock of the file jumps (in {len(timeline.seams)} places), as where recordings "
+            "are joined; picture and sound run on there."
         )
     return found
 
 
-def _told_end(info: VideoInfo, stream: VideoStream, damage: Damage) -> int | None:
+def _told_end(stream: VideoStream, timeline: Timeline, damage: Damage) -> int | None:
     """When the last picture ends, where the durations of packets do not tell.
 
     mp4 stores distances in decoding order: with reordered pictures, the duration of the one shown
     last is that of another.
     """
-    if not info.container.startswith("mov") or not stream.codec_context.has_b_frames:
+    form = stream.container.format.name
+    if not form.startswith("mov") or not stream.codec_context.has_b_frames:
         return None
     if not stream.duration or damage.packets < stream.frames:
         return 0
-    return (stream.start_time or 0) + stream.duration
+    shift = timeline.shift(0, stream.time_base or Fraction(1))
+    return (stream.start_time or 0) + stream.duration + shift
 
 
 def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:

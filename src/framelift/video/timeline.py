@@ -24,8 +24,10 @@ _LATE = 10  # seconds: a first time beyond that is a clock's, and no pause befor
 _EARLY = -1  # seconds that sound may begin before 0: containers keep that much
 _BACK = 0.5  # seconds by which times must fall to be another clock
 _FORWARD = 10.0  # seconds by which they must leap, in formats whose clocks may
+_WAIT = 60.0  # seconds between decoding and showing a picture, at most
 _SURE = 3  # packets that a new clock needs; fewer are stray times of damaged packets
-_INDEXED = ("mov", "avi", "gif", "apng", "webp", "mxf")  # times come from an index or a count
+_CHUNK = 8  # bytes of a chunk's head in AVI, to which the index points
+_INDEXED = ("mov", "gif", "apng", "webp", "mxf")  # times come from an index or a count
 
 
 def read_packets(
@@ -50,6 +52,17 @@ def read_packets(
     return errors > 0
 
 
+def _shown(packet: Packet) -> int | None:
+    """When a packet is shown; its decoding time if that is unknown, or guessed from a later clock.
+
+    (At a joint, libav reckons the times of the last pictures back from the next time it reads.)
+    """
+    pts, dts = packet.pts, packet.dts
+    if pts is None or dts is None:
+        return dts if pts is None else pts
+    return pts if -_BACK <= float((pts - dts) * packet.time_base) <= _WAIT else dts
+
+
 def has_no_times(container: InputContainer, stream: VideoStream) -> bool:
     """Whether pictures carry no presentation times, so that those of libav are guesses."""
     old = container.format.name.startswith("matroska") and stream.codec_context.codec_tag in _VFW
@@ -66,7 +79,7 @@ class Timeline:
 
     From byte `bounds[i]` of the file on, `shifts[i + 1]` seconds are added; `shifts[0]` before.
     `strays` are raw decoding times by stream index that make no sense. `seams` are the pictures
-    before each joint, `holes` where pictures are missing; both in the result's times.
+    before the joints of recordings, `holes` where pictures are missing; both in the result's times.
     """
 
     shifts: tuple[Fraction, ...] = (Fraction(0),)
@@ -92,10 +105,10 @@ class Clock:
         index, timeline = packet.stream_index, self.timeline
         place = packet.pos if packet.pos is not None else self._places.get(index, 0)
         self._places[index] = place
-        dts, pts = packet.dts, packet.pts
-        if (index, dts if dts is not None else pts) in timeline.strays:
+        dts, pts = packet.dts, None if packet.pts is None else _shown(packet)
+        if dts is not None and (index, dts) in timeline.strays:
             packet.pts = packet.dts = None
-        elif shift := timeline.shift(place, packet.time_base):
+        elif (shift := timeline.shift(place, packet.time_base)) or pts != packet.pts:
             packet.pts = None if pts is None else pts + shift
             packet.dts = None if dts is None else dts + shift
 
@@ -125,9 +138,13 @@ class _Track:
     leaps: bool
     runs: list[_Run] = field(default_factory=list)
     strays: set[tuple[int, int]] = field(default_factory=set)
+    early: int | None = None
 
-    def add(self, place: int, dts: int, pts: int, duration: int) -> None:
-        """Note a packet at byte `place`."""
+    def add(self, place: int, dts: int | None, pts: int, duration: int) -> None:
+        """Note a packet at byte `place`; the first ones may lack a decoding time."""
+        if dts is None:
+            self.early = pts if self.early is None else min(self.early, pts)
+            return
         if not self.runs or self._jumps(self.runs[-1], place, dts):
             short = len(self.runs) > 1 and self.runs[-1].count < _SURE
             if short and not self._jumps(self.runs[-2], place, dts):
@@ -142,7 +159,9 @@ class _Track:
             run.dts.append(dts)
 
     def finish(self) -> None:
-        """Drop a last run that is too short to be trusted."""
+        """Drop a last run that is too short to be trusted; complete the first."""
+        if self.runs and self.early is not None:
+            self.runs[0].start = min(self.runs[0].start, self.early)
         if len(self.runs) > 1 and self.runs[-1].count < _SURE:
             self._drop()
 
@@ -161,6 +180,8 @@ class _Track:
 
 def scan(container: InputContainer, stream: VideoStream) -> Timeline:
     """Find the timeline of an open file whose pictures are `stream`; reads it to the end."""
+    if container.format.name == "avi":
+        return _by_index(container, stream)
     if has_no_times(container, stream):
         return Timeline()
     if container.format.name.startswith(_INDEXED):
@@ -179,12 +200,43 @@ def scan(container: InputContainer, stream: VideoStream) -> Timeline:
         place = packet.pos if packet.pos is not None else places.get(index, 0)
         places[index] = place
         traces.note_bytes(place, packet)
-        dts = packet.dts if packet.dts is not None else packet.pts
-        pts = packet.pts if packet.pts is not None else dts
-        if index in tracks and dts is not None and pts is not None and not packet.is_discard:
-            tracks[index].add(place, dts, pts, packet.duration or 0)
+        pts = _shown(packet)
+        if index in tracks and pts is not None and not packet.is_discard:
+            tracks[index].add(place, packet.dts, pts, packet.duration or 0)
             traces.note_time(place, pts, packet)
     return _conclude(list(tracks.values()), stream, traces)
+
+
+def _by_index(container: InputContainer, stream: VideoStream) -> Timeline:
+    """The timeline of an AVI file, whose packets have no times but their number.
+
+    Behind damage the numbers are too small by what was lost. The index, if it is there, tells how
+    much that is; the sound beside it is moved alike.
+    """
+    base = stream.time_base or Fraction(1)
+    index = {entry.pos + _CHUNK: entry.timestamp for entry in stream.index_entries if entry.size}
+    if len(index) < stream.frames / 2:
+        return Timeline()
+    seen: set[int] = set()
+    bounds, shifts = [], [Fraction(0)]
+    for packet in read_packets(container, (stream,)):
+        number = index.get(packet.pos or 0)
+        if number is None or packet.dts is None:
+            continue
+        seen.add(number)
+        if (number - packet.dts) * base != shifts[-1]:
+            bounds.append(packet.pos or 0)
+            shifts.append((number - packet.dts) * base)
+    holes: list[Hole] = []
+    before = -1
+    for number in sorted(index.values()):
+        if number in seen:
+            before = number
+        elif holes and holes[-1].before == before:
+            holes[-1] = Hole(before, number + 1, (*holes[-1].missing, number))
+        else:
+            holes.append(Hole(before, number + 1, (number,)))
+    return Timeline(tuple(shifts), tuple(bounds), holes=tuple(holes))
 
 
 def _conclude(tracks: list[_Track], stream: VideoStream, traces: Traces) -> Timeline:
@@ -200,7 +252,9 @@ def _conclude(tracks: list[_Track], stream: VideoStream, traces: Traces) -> Time
     shifts = [shift + origin for shift in shifts]
     plain = Timeline(tuple(shifts), tuple(bounds), frozenset(s for t in tracks for s in t.strays))
     edges = {p + plain.shift(b - 1, stream.time_base or Fraction(1)) for b, p in seams}
-    return replace(plain, seams=frozenset(edges), holes=find_holes(traces, plain.shift))
+    return replace(
+        plain, seams=frozenset(edges), holes=find_holes(traces, plain.shift, plain.bounds)
+    )
 
 
 def _origin(firsts: Sequence[tuple[Fraction, bool]]) -> Fraction:
