@@ -1,5 +1,6 @@
 """Bad input: one clear sentence, a documented exit code, no traceback, nothing half-written."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,25 @@ def truncated(tmp_path) -> Path:
     path = tmp_path / "truncated.mkv"
     path.write_bytes(content[: len(content) // 2])
     return path
+
+
+def test_a_hole_is_filled_and_said(tmp_path, capsys, tiny_pipeline):
+    path = make_video(tmp_path / "hole.ts", size=SIZE, frames=48, options={"g": "6", "bf": "0"})
+    data = path.read_bytes()
+    start, end = int(len(data) * 0.4), int(len(data) * 0.6)
+    path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+    words = ["upscale", str(path), "--preset", str(tiny_pipeline), "--threads", "1"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--strict"])
+    assert stop.value.code == Exit.BAD_INPUT
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == Exit.REPAIRED
+    assert "holes" in capsys.readouterr().err
+    assert len(decoded(tmp_path / "hole_4x.mkv")) == 48
+    record = json.loads((tmp_path / "hole_4x.mkv.json").read_text())
+    assert record["holes"]
+    assert len(record["repaired"]) > 3
 
 
 def test_truncated_input_is_finished_and_said(tmp_path, capsys, truncated, tiny_pipeline):

@@ -75,7 +75,8 @@ def survey(
     report = reader.report
     if settings.strict and report.damaged:
         count = len(report.repaired) + len(report.corrupt)
-        what = "is truncated" if report.truncated else f"has {count} damaged frames"
+        what = f"has {count} damaged frames" if count else "has holes"
+        what = "is truncated" if report.truncated else what
         raise InputError(
             f"{reader.path} {what}, and --strict is given.",
             "Get an intact copy, or run without --strict to repair what can be repaired.",

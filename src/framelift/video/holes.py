@@ -124,7 +124,8 @@ def _step(gaps: np.ndarray, video: VideoStream) -> tuple[float, float]:
     even = np.abs(gaps - step) <= min(max(0.03 * step, 2.0), step / 8)
     if even.any():
         step = float(gaps[even].mean())
-    told = float(1 / (video.guessed_rate * video.time_base)) if video.guessed_rate else 0.0
+    rate, base = video.guessed_rate, video.time_base
+    told = float(1 / (rate * base)) if rate and base else 0.0
     return told if abs(told - step) < 0.01 * step else step, float(even.mean())
 
 
