@@ -181,7 +181,6 @@ def test_dry_run_writes_nothing(tmp_path, run):
         (["--frames", "90:99"], "holds no frame"),
         (["--colour", "red"], "--colour"),
         (["--eta", "much"], "eta"),
-        (["--threads", "100000"], "at most"),
         (["--scale", "nan"], "above zero"),
         (["--device", "tpu9"], "cannot be used"),
         (["--codec", "prores"], "cannot hold prores"),

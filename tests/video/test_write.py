@@ -363,7 +363,7 @@ def fill(writer):
         writer.write(noise, index, 1)
 
 
-def test_full_disk(tmp_path, clips):
+def test_a_limit_on_file_sizes(tmp_path, clips):
     import resource
 
     info = probe(clips("cfr.mp4"))
@@ -373,7 +373,7 @@ def test_full_disk(tmp_path, clips):
     )
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        with pytest.raises(NoRoomError, match="full"):
+        with pytest.raises(NoRoomError, match="ulimit -f"):
             fill(writer)
         writer.abort()
     finally:
@@ -399,7 +399,7 @@ def test_png_sequence_round_trip(tmp_path, clips, depth):
         size=(31, 17),
         writer=ImageWriter,
     )
-    assert assemble_images(done, tmp_path / "out") == []
+    assemble_images(done, tmp_path / "out")
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == [f"{i:05d}.png" for i in range(1, 13)]
     for path in (tmp_path / "out", tmp_path / "out" / "%05d.png"):

@@ -57,7 +57,8 @@ def degrade_file(
         segment = _write(reader, degradation, open_writer, on_progress)
         on_progress(Progress("finish", len(segment.pts), len(segment.pts)))
         if as_images:
-            lost = assemble_images([segment], output)
+            assemble_images([segment], output)
+            lost: list[str] = []
         else:
             lost = finish([segment], output, source=source, info=info, encode=encode)
     finally:
