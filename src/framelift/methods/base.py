@@ -72,6 +72,10 @@ class VSRPipeline(DiffusionPipeline):
         """The limits under these settings."""
         return self.limits
 
+    def warnings(self, settings: Any) -> list[str]:
+        """What a user of these settings should know before the run: a sentence each."""
+        return []
+
     def __call__(
         self,
         frames: Tensor,
@@ -126,6 +130,9 @@ class Objective(Protocol):
 
     def loss(
         self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Loss and its terms; `network` is `trained`, perhaps wrapped for several devices."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its terms, 0-d without gradient.
+
+        `network` is `trained`, perhaps wrapped for several devices.
+        """
         ...
