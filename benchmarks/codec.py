@@ -37,9 +37,9 @@ def main() -> None:
         values = []
         for x, lr in zip(frames, lrs, strict=True):
             hr, small = x * 2 - 1, lr * 2 - 1
-            back = codec.to_frames(codec.to_latents(hr, small), small)
+            back = codec.bind(small).decode(codec.bind(small).encode(hr))
             values.append(psnr((back.double() + 1) / 2, x.double()))
-        channels = codec.latent_channels
+        channels = codec.latent_space.channels
         print(f"chroma {chroma}×{chroma}, {channels} channels: {sum(values) / len(values):.1f} dB")
 
     codec = BlockTransformCodec()
@@ -47,9 +47,10 @@ def main() -> None:
     for x, lr in zip(frames, lrs, strict=True):
         hr, small = x * 2 - 1, lr * 2 - 1
         exponent, floor = codec.config["gain_exponent"], codec.config["gain_floor"]
-        gain = codec.gain(small)
+        bound = codec.bind(small)
+        gain = bound.gain
         contrast.append((gain ** (2 / exponent) - floor**2).clamp(min=0).sqrt().flatten() / 2)
-        luma = codec._coefficients(hr, small)[:, :16] / 2
+        luma = (bound.encode(hr) * gain)[:, :16] / 2  # the codec is not fitted: std is 1
         size.append(luma.square().mean(dim=1).flatten())
         share.append((luma.square().mean(dim=1) / gain[:, 0] ** 2).flatten())
     sigma, energy, scaled = torch.cat(contrast) * 255, torch.cat(size), torch.cat(share)

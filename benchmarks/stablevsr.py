@@ -18,8 +18,9 @@ import json
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -27,18 +28,18 @@ from typing import Any
 
 import psutil
 import torch
+from framelift.engine.heap import keep_freed_memory
 from torch import Tensor
 
 from framelift.device import choose_dtype
-from framelift.diffusion import block_transform
-from framelift.diffusion.codecs import KLCodec
-from framelift.engine.heap import keep_freed_memory
-from framelift.methods import latent_upscaler
-from framelift.methods.latent_upscaler import BoundCodec
+from framelift.diffusion import block_transform, codecs
+from framelift.diffusion.codecs import KLCodec, latent_space
+from framelift.flow import DISFlow
 from framelift.methods.load import load_pipeline, outline
+from framelift.methods.stablevsr.guidance import SampledFrame, TextureGuidance
 from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder, decode_small
 from framelift.methods.stablevsr.motion import Motion
-from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
+from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.ops.noise import PositionNoise
 
@@ -54,11 +55,14 @@ class ForgetfulMotion(Motion):
 class NaivePipeline(StableVSRPipeline):
     """The same sampling with nothing kept."""
 
-    def motion(self, lr: Tensor, settings: StableVSRSettings) -> Motion:
-        known = super().motion(lr, settings)
-        return ForgetfulMotion(lr, known._estimator, self.scale, enlarged=True)
+    def texture_guidance(
+        self, clip: Sequence[Tensor], settings: StableVSRSettings
+    ) -> TextureGuidance:
+        known = super().texture_guidance(clip, settings)
+        motion = ForgetfulMotion(clip, known.motion._estimator, self.scale, enlarged=True)
+        return replace(known, motion=motion)
 
-    def finish(self, state: FrameState, settings: StableVSRSettings) -> Tensor:
+    def finish(self, state: SampledFrame, settings: StableVSRSettings) -> Tensor:
         finished = super().finish(state, settings)
         state.picture = None
         return finished
@@ -81,19 +85,19 @@ def timed(pipeline: Any, clock: Callable[[], float], parts: dict[str, float]) ->
 
         return run
 
-    codec = type(pipeline.bind(torch.zeros(1, 3, 8, 8)))
+    codec = type(pipeline.codec(torch.zeros(1, 3, 8, 8)))
     places = {
         (pipeline.unet, "forward"): "UNet",
         (pipeline.controlnet, "forward"): "TCM",
-        (codec, "to_frames"): "decode",
+        (codec, "decode"): "decode",
         (codec, "guidance"): "guidance",
-        (Motion, "between"): "flow",
-        (StableVSRPipeline, "compensate"): "warp",
+        (DISFlow, "__call__"): "flow",
+        (TextureGuidance, "compensate"): "warp",
         (StableVSRPipeline, "finish"): "output",
-        (StableVSRPipeline, "prepare"): "prepare",
+        (StableVSRPipeline, "start"): "prepare",
         (PositionNoise, "__call__"): "noise",
         (block_transform, "upscale"): "enlarge",
-        (latent_upscaler, "upscale"): "enlarge",
+        (codecs, "upscale"): "enlarge",
     }
     originals = {place: getattr(*place) for place in places}
     for (owner, name), part in places.items():
@@ -132,19 +136,20 @@ def decoders(latent: int, repeats: int) -> None:
     vae: Any = outline("stablevsr-published")["vae"].to_empty(device="cpu").eval()
     for parameter in vae.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-    published = BoundCodec(KLCodec(vae), torch.zeros(1, 3, latent, latent), 4)
+    published = KLCodec(vae, torch.zeros(1, 3, latent, latent))
     pipeline: Any = load_pipeline("stablevsr")
-    bundled = pipeline.bind(torch.rand(1, 3, 184, 320))
+    bundled = pipeline.codec(torch.rand(1, 3, 184, 320))
     print("| preset | latent | full, s | small, s | small / full | parameters, small |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, codec, channels, blocks in (
-        ("published", published, 64, (3, 3, 1)),
-        ("bundled", bundled, 24, (1, 0, 0)),
+    for name, codec, network, channels, blocks in (
+        ("published", published, vae, 64, (3, 3, 1)),
+        ("bundled", bundled, pipeline.vae, 24, (1, 0, 0)),
     ):
-        size = (1, codec.codec.latent_channels, *codec.lr.shape[-2:])
-        small = build_guidance_decoder(codec.codec, channels, blocks).eval()
+        latents = latent_space(network)
+        size = (1, latents.channels, *codec.lr.shape[-2:])
+        small = build_guidance_decoder(latents, channels, blocks).eval()
         full, fast = in_turn(
-            torch.randn(size), repeats, codec.to_frames, partial(decode_small, small, codec=codec)
+            torch.randn(size), repeats, codec.decode, partial(decode_small, small, codec=codec)
         )
         count = sum(p.numel() for p in small.decoder.parameters()) / 1e6
         shape = f"{size[1]}×{size[2]}×{size[3]}"

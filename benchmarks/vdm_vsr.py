@@ -33,7 +33,7 @@ from framelift.ops.noise import PositionNoise
 def load(arguments: argparse.Namespace) -> Any:
     pipeline: Any = load_pipeline(arguments.preset, dtype=getattr(torch, arguments.dtype))
     if arguments.size == "authors":
-        channels = pipeline.codec.latent_channels
+        channels = pipeline.latent_space.channels
         network = STDiT(in_channels=channels).to(getattr(torch, arguments.dtype))
         pipeline.register_modules(transformer=network.requires_grad_(False))
     return pipeline
@@ -53,9 +53,10 @@ def by_part(pipeline: Any, batch: int, settings: VDMVSRSettings) -> dict[str, fl
     """Seconds of one step for each clip of a batch."""
     frames = pipeline.config["frames"]
     known = measurements(pipeline, batch, frames, settings.downscale)
-    size = (pipeline.config["height"] // pipeline.codec.factor,
-            pipeline.config["width"] // pipeline.codec.factor)  # fmt: skip
-    z = torch.randn(batch, pipeline.codec.latent_channels, frames, *size).requires_grad_()
+    channels, *size = pipeline.latent_space.size(
+        pipeline.config["height"], pipeline.config["width"]
+    )
+    z = torch.randn(batch, channels, frames, *size).requires_grad_()
     seconds: dict[str, float] = defaultdict(float)
     mark = time.perf_counter()
 

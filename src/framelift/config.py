@@ -1,5 +1,6 @@
 """Settings dataclasses from TOML tables and from name=value words, with errors by name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -33,6 +34,15 @@ def from_strings(kind: type, words: Sequence[str], where: str) -> dict[str, Any]
         _known(kind, name, where)
         content[name] = _parse(text.strip())
     return content
+
+
+def check_finite(settings: Any) -> None:
+    """Refuse a settings dataclass in which a number is nan or infinite (UsageError)."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UsageError(f"{field.name} is {number}.", "It must be a finite number.")
 
 
 def _parse(text: str) -> Any:

@@ -11,8 +11,9 @@ from framelift.errors import UsageError
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 from framelift.methods.load import outline
+from framelift.methods.stablevsr.guidance import FrameState
 from framelift.methods.stablevsr.motion import Motion
-from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
+from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import build_tcm, is_identity, zero_convolutions
@@ -127,14 +128,12 @@ def test_every_setting_of_the_ablations_matters(bundled, clip):
 def test_guidance_of_a_still_clip_is_the_neighbours_picture(bundled, clip):
     """No motion: MC is the identity, and eq. 8 is D(x̃₀)."""
     lr = clip[:1] * 2 - 1
-    codec = bundled.bind(lr)
-    latents = torch.randn(1, bundled.codec.latent_channels, 16, 24)
-    neighbour = FrameState(codec, bundled.codec.condition(lr), None, latents, estimate=latents)
-    current = FrameState(codec, neighbour.condition, None, latents)
-    settings = StableVSRSettings()
-    flow = torch.zeros(1, 2, 16, 24)
-    guidance = bundled.texture_guidance(neighbour, current, flow, settings)
-    picture = bundled.codec.to_frames(latents, lr)
+    codec = bundled.codec(lr)
+    latents = torch.randn(1, *bundled.latent_size(lr))
+    neighbour, current = FrameState(codec=codec, estimate=latents), FrameState(codec=codec)
+    guide = bundled.texture_guidance([lr, lr], StableVSRSettings())
+    guidance = guide(current, neighbour, torch.zeros(1, 2, 16, 24))
+    picture = codec.decode(latents)
     assert torch.equal(guidance, picture)
 
 
@@ -143,7 +142,7 @@ def test_motion_compensation_moves_the_neighbour_onto_the_frame(bundled):
     picture = torch.rand(1, 3, 64, 96)
     flow = torch.zeros(1, 2, 16, 24)
     flow[:, 0] = 2
-    moved = bundled.compensate(picture, flow, StableVSRSettings())
+    moved = bundled.texture_guidance([], StableVSRSettings()).compensate(picture, flow)
     assert torch.allclose(moved[..., :-8], picture[..., 8:], atol=1e-5)
 
 
@@ -154,7 +153,7 @@ def test_flow_is_estimated_once_for_each_direction_of_a_pair(bundled, clip):
         calls.append((a, b))
         return torch.zeros(len(a), 2, *a.shape[-2:])
 
-    motion = Motion(clip * 2 - 1, estimator, 4)
+    motion = Motion((clip * 2 - 1).split(1), estimator, 4)
     for _ in range(2):
         for frame, neighbour in ((1, 0), (2, 1), (0, 1), (1, 2)):
             motion.flow(frame, neighbour)
@@ -166,7 +165,7 @@ def test_flow_is_estimated_once_for_each_direction_of_a_pair(bundled, clip):
 def test_a_module_for_latents_gets_the_warped_latents(small_unet, clip):
     """Table 4, "no latent to RGB conversion", as a module of its own."""
     codec = BlockTransformCodec()
-    tcm = trained(small_unet, channels=codec.latent_channels, stem=(16,))
+    tcm = trained(small_unet, channels=codec.latent_space.channels, stem=(16,))
     scheduler = DPMSolverMultistepScheduler(**V)
     pipeline = StableVSRPipeline(codec, small_unet, tcm, scheduler, steps=2)
     made = pipeline(clip, settings=StableVSRSettings(warp_space="latent"))

@@ -90,7 +90,7 @@ def test_zero_step_size_is_unconditional_sampling(pipeline, truth):
             if s >= 0:
                 noise = PositionNoise(5)("step", 4, (4, 4, 4), i).transpose(0, 1)[None]
                 z = z + step.sigma(v, z) * noise
-        expected = pipeline.codec.to_frames(z0[0].transpose(0, 1), truth)
+        expected = pipeline.codec().decode(z0[0].transpose(0, 1))
     torch.testing.assert_close(made[0], expected, atol=5e-4, rtol=0)
     (alone,) = pipeline.sample(
         None, SIZE, settings=VDMVSRSettings(steps=6), noises=[PositionNoise(5)]
@@ -150,7 +150,7 @@ def test_identity_operator_recovers_the_input(pipeline):
     pipeline.transformer = NormalPrior(pipeline.scheduler.alphas_cumprod)
     z = torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        truth = pipeline.codec.to_frames(z, z)  # within the decoder's reach
+        truth = pipeline.codec().decode(z)  # within the decoder's reach
     measurement = Measurement(truth, lambda x: x)
     residuals = []
     made = sample(

@@ -21,6 +21,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from framelift.diffusion.codecs import LatentSpace
 from framelift.ops.resize import upscale
 
 Method = TypeVar("Method", bound=Callable[..., Tensor])
@@ -30,9 +31,9 @@ def in_float32(method: Method) -> Method:
     """Shield a codec method from autocast: in bfloat16, detail of a few levels is rounded away."""
 
     @wraps(method)
-    def shielded(self: Any, *tensors: Tensor) -> Tensor:
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            return method(self, *tensors)
+    def shielded(self: Any, *args: Any) -> Tensor:
+        with torch.autocast(self.lr.device.type, enabled=False):
+            return method(self, *args)
 
     return cast(Method, shielded)
 
@@ -78,54 +79,19 @@ class BlockTransformCodec(ModelMixin, ConfigMixin):
         return self.config["factor"]
 
     @property
-    def latent_channels(self) -> int:
-        return len(self.std)
-
-    @property
-    def condition_channels(self) -> int:
-        return 6
+    def latent_space(self) -> LatentSpace:
+        """Its latents; the condition is the LR frame and its local detail."""
+        return LatentSpace(len(self.std), self.factor, condition_channels=6)
 
     def bind(self, lr: Tensor) -> "BoundTransform":
         """The codec of the frames whose LR versions are `lr` `[T, 3, h, w]`."""
         return BoundTransform(self, lr)
 
-    @in_float32
-    def condition(self, lr: Tensor) -> Tensor:
-        """The LR frame, and its local detail over the gain: a signal as even as the latents.
-
-        Without it, detail of a few levels drowns beside unit noise, and the network hardly learns
-        to use the LR frame (docs/methods/image_ldm.md).
-        """
-        ycc = F.conv2d(lr.float(), self.to_ycc.float()[:, :, None, None])
-        return torch.cat([lr, 2 * (ycc - self.local_mean(ycc)) / self.gain(lr)], dim=1)
-
-    def guidance(self, picture: Tensor, lr: Tensor) -> Tensor:
-        """See `BoundTransform.guidance`."""
-        return self.bind(lr).guidance(picture)
-
-    def to_latents(self, hr: Tensor, lr: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        return self.bind(lr).to_latents(hr)
-
-    def to_frames(self, latents: Tensor, lr: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        return self.bind(lr).to_frames(latents)
-
     @torch.no_grad()
     def fit(self, hr: Tensor, lr: Tensor) -> None:
         """Measure `std` on crops `[N, 3, H, W]` and their LR versions."""
         self.std.fill_(1)
-        self.std.copy_(self.to_latents(hr, lr).transpose(0, 1).flatten(1).std(dim=1))
-
-    def gain(self, lr: Tensor) -> Tensor:
-        """Expected size of the residual `[T, 1, h, w]`: (σ² + floor²)^(γ/2), σ local contrast."""
-        y = F.conv2d(lr.float(), self.to_ycc.float()[:1, :, None, None])
-        variance = (self.local_mean(y.square()) - self.local_mean(y).square()).clamp(min=0)
-        return (variance + self.config["gain_floor"] ** 2) ** (self.config["gain_exponent"] / 2)
-
-    def local_mean(self, x: Tensor) -> Tensor:
-        window = self.config["gain_window"]
-        return F.avg_pool2d(F.pad(x, (window // 2,) * 4, mode="replicate"), window, 1)
+        self.std.copy_(self.bind(lr).encode(hr).transpose(0, 1).flatten(1).std(dim=1))
 
 
 class BoundTransform:
@@ -144,8 +110,21 @@ class BoundTransform:
 
     @cached_property
     def gain(self) -> Tensor:
-        """See `BlockTransformCodec.gain`."""
-        return self.codec.gain(self.lr)
+        """Expected size of the residual `[T, 1, h, w]`: (σ² + floor²)^(γ/2), σ local contrast."""
+        config = self.codec.config
+        y = F.conv2d(self.lr, self._on(self.codec.to_ycc)[:1, :, None, None])
+        variance = (self._local_mean(y.square()) - self._local_mean(y).square()).clamp(min=0)
+        return (variance + config["gain_floor"] ** 2) ** (config["gain_exponent"] / 2)
+
+    @in_float32
+    def condition(self) -> Tensor:
+        """The LR frame, and its local detail over the gain: a signal as even as the latents.
+
+        Without it, detail of a few levels drowns beside unit noise, and the network hardly learns
+        to use the LR frame (docs/methods/image_ldm.md).
+        """
+        ycc = F.conv2d(self.lr, self._on(self.codec.to_ycc)[:, :, None, None])
+        return torch.cat([self.lr, 2 * (ycc - self._local_mean(ycc)) / self.gain], dim=1)
 
     @in_float32
     def guidance(self, picture: Tensor) -> Tensor:
@@ -158,23 +137,35 @@ class BoundTransform:
         return (guidance.float() * self._contrast()).add_(self.enlarged)
 
     @in_float32
-    def to_latents(self, hr: Tensor) -> Tensor:
-        """See `LatentCodec`."""
+    def encode(self, hr: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `Codec`; nothing is drawn."""
         residual, factor = hr.float() - self.enlarged, self.codec.factor
-        coefficients = F.conv2d(residual, self.codec.analysis.float(), stride=factor)
-        return coefficients / (self.gain * self.codec.std.float()[:, None, None])
+        coefficients = F.conv2d(residual, self._on(self.codec.analysis), stride=factor)
+        return coefficients / (self.gain * self._std[:, None, None])
 
     @in_float32
-    def to_frames(self, latents: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        synthesis = self.codec.synthesis.float() * self.codec.std.float()[:, None, None]
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `Codec`."""
+        synthesis = self._on(self.codec.synthesis) * self._std[:, None, None]
         blocks = F.conv2d(latents.float() * self.gain, synthesis)
         return F.pixel_shuffle(blocks, self.codec.factor).add_(self.enlarged)
+
+    @property
+    def _std(self) -> Tensor:
+        return self._on(self.codec.std)
+
+    def _on(self, table: Tensor) -> Tensor:
+        """One of the transform's tables where the frames are (offloading leaves it elsewhere)."""
+        return table.to(self.lr.device, torch.float32)
+
+    def _local_mean(self, x: Tensor) -> Tensor:
+        window = self.codec.config["gain_window"]
+        return F.avg_pool2d(F.pad(x, (window // 2,) * 4, mode="replicate"), window, 1)
 
     def _contrast(self) -> Tensor:
         """Expected size of the luma's residual at every pixel `[T, 1, H, W]`."""
         factor = self.codec.factor
-        luma = self.codec.std[: factor**2].float().square().mean().sqrt()
+        luma = self._std[: factor**2].square().mean().sqrt()
         return F.interpolate(self.gain * luma, scale_factor=factor, mode="nearest")
 
 

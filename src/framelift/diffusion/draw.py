@@ -1,6 +1,6 @@
 """Random numbers of a training step, from its generator, on whatever device that lives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,3 +22,21 @@ def draw_timesteps(
     """`count` timesteps below `limit`, uniformly drawn."""
     drawn = torch.randint(limit, (count,), generator=generator, device=generator.device)
     return drawn.to(device)
+
+
+def noise_of(
+    generator: torch.Generator, device: torch.device, batch: int = 1
+) -> Callable[..., Tensor]:
+    """A generator in the place of noise by position (`methods.base.Noise`), for training.
+
+    Where `batch` clips are sampled together, a range of frames gets noise for each of them; a
+    number of frames is a number of rows.
+    """
+
+    def noise(
+        stream: str, frames: int | range, size: tuple[int, int, int], step: int = 0
+    ) -> Tensor:
+        rows = frames if isinstance(frames, int) else len(frames) * batch
+        return normal((rows, *size), device, generator)
+
+    return noise

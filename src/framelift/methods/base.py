@@ -150,6 +150,9 @@ class Objective(Protocol):
 
     def loss(
         self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Loss and its terms; `network` is `trained`, perhaps wrapped for several devices."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its terms, 0-d without gradient.
+
+        `network` is `trained`, perhaps wrapped for several devices.
+        """
         ...

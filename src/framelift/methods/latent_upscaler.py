@@ -5,51 +5,21 @@ denoises latents beside the LR frame (Rombach et al., "High-Resolution Image Syn
 Diffusion Models", CVPR 2022, §4.4).
 """
 
-import copy
-import inspect
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from framelift.diffusion.block_transform import BT601, BlockTransformCodec, BoundTransform
-from framelift.diffusion.codecs import LatentCodec, as_codec
+from framelift.diffusion.block_transform import BT601, BlockTransformCodec
+from framelift.diffusion.codecs import LatentSpace, UpscalerCodec, bind, latent_space
+from framelift.diffusion.samplers import Sampler
+from framelift.errors import UsageError
 from framelift.methods.base import Noise, VSRPipeline
 from framelift.methods.settings import LatentUpscalerSettings
-from framelift.ops.resize import upscale
-
-
-class BoundCodec:
-    """A codec bound to LR frames `lr` `[T, 3, h, w]` in [-1, 1], from which it takes nothing."""
-
-    def __init__(self, codec: LatentCodec, lr: Tensor, scale: int) -> None:
-        self.codec, self.lr, self.scale = codec, lr, scale
-
-    @cached_property
-    def enlarged(self) -> Tensor:
-        """The bicubic enlargement `[T, 3, H, W]`."""
-        return upscale(self.lr.float(), self.scale)
-
-    def to_latents(self, hr: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        return self.codec.to_latents(hr, self.lr)
-
-    def to_frames(self, latents: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        return self.codec.to_frames(latents, self.lr).float()
-
-    def guidance(self, picture: Tensor) -> Tensor:
-        """See `LatentCodec`."""
-        return self.codec.guidance(picture, self.lr)
-
-    def from_guidance(self, guidance: Tensor) -> Tensor:
-        """The picture that `guidance` shows."""
-        return guidance.float()
 
 
 class LatentUpscaler(VSRPipeline):
@@ -59,6 +29,7 @@ class LatentUpscaler(VSRPipeline):
     or for none; other step counts follow the scheduler's spacing.
     """
 
+    model_cpu_offload_seq = "text_encoder->unet->vae"
     _optional_components = ["text_encoder", "tokenizer", "low_res_scheduler"]  # noqa: RUF012
     scale = 4
 
@@ -98,26 +69,50 @@ class LatentUpscaler(VSRPipeline):
         self.limits = replace(self.limits, size_multiple=multiple)
 
     @property
-    def codec(self) -> LatentCodec:
-        return as_codec(self.vae)
+    def latent_space(self) -> LatentSpace:
+        """What the codec's latents look like."""
+        return latent_space(self.vae)
 
-    def bind(self, lr: Tensor) -> BoundCodec | BoundTransform:
-        """The codec for frames `lr`; what depends on them alone is computed once."""
-        if isinstance(self.vae, BlockTransformCodec):
-            return self.vae.bind(lr)
-        return BoundCodec(self.codec, lr, self.scale)
+    def latent_size(self, lr: Tensor) -> tuple[int, int, int]:
+        """(c, h, w) of a frame's latents: they lie on the LR frames' grid."""
+        height, width = lr.shape[-2:]
+        return self.latent_space.channels, height, width
+
+    def codec(self, lr: Tensor) -> UpscalerCodec:
+        """The codec for frames with the LR versions `lr` `[T, 3, h, w]` in [-1, 1]."""
+        return bind(self.vae, lr)
+
+    def warnings(self, settings: LatentUpscalerSettings) -> list[str]:
+        """See `VSRPipeline`: a preset tuned for a few timesteps is worse with any others."""
+        own, steps = self.config["timesteps"], settings.steps
+        if not own or steps is None or steps == len(own):
+            return []
+        return [
+            f"This preset was trained for {len(own)} sampling steps, at which it is best; "
+            f"with {steps} its pictures are worse."
+        ]
 
     def condition(
         self, lr: Tensor, settings: LatentUpscalerSettings, noise: Noise
     ) -> tuple[Tensor, Tensor | None]:
         """The LR frames as the UNet sees them, with the noise level that its label states."""
         if self.unet.config["num_class_embeds"] is None:
-            return self.codec.condition(lr), None
+            return self.codec(lr).condition(), None
+        if self.low_res_scheduler is None:
+            raise UsageError(
+                "The UNet wants to be told the noise level of the LR frames, "
+                "but there is no low_res_scheduler to make it.",
+                "Add that component, or set bypass_noise_level where the method has it.",
+            )
         level = self.config["noise_level"] if settings.noise_level is None else settings.noise_level
-        level = torch.tensor([level], device=lr.device)
+        highest = self.config["max_noise_level"]
+        if level > highest:
+            raise UsageError(f"noise_level is {level}.", f"This preset knows levels to {highest}.")
+        label = torch.tensor([level], device=lr.device)
         channels, height, width = lr.shape[1:]
         lr_noise = noise("lr", len(lr), (channels, height, width)).to(lr.device)
-        return self.codec.condition(self.low_res_scheduler.add_noise(lr, lr_noise, level)), level
+        noisy: Any = self.low_res_scheduler.add_noise(lr, lr_noise, label)
+        return self.codec(noisy).condition(), label
 
     def encode_prompt(self, settings: LatentUpscalerSettings) -> Tensor | None:
         """Text embedding `[1 or 2, 77, d]`, the empty prompt first under guidance."""
@@ -131,126 +126,72 @@ class LatentUpscaler(VSRPipeline):
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+        return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
 
-    def new_scheduler(self, settings: LatentUpscalerSettings) -> Any:
-        """A scheduler set to the sampling steps, with nothing remembered of other samples."""
+    def sampler(self, settings: LatentUpscalerSettings) -> Sampler:
+        """The scheduler, set to the preset's own timesteps or to the steps asked for."""
         own = self.config["timesteps"]
         steps = settings.steps or self.config["steps"]
-        scheduler = copy.deepcopy(self.scheduler)
-        if own and len(own) == steps:
-            scheduler.set_timesteps(timesteps=own, device=self.unet.device)
-        else:
-            scheduler.set_timesteps(steps, device=self.unet.device)
-        return scheduler
+        eta = self.config["eta"] if settings.eta is None else settings.eta
+        return Sampler(self.scheduler, steps, own if own and len(own) == steps else None, eta)
 
     def denoise(
         self,
         x: Tensor,
-        t: Tensor,
+        t: Tensor | float,
         context: Tensor | None,
         label: Tensor | None,
         settings: LatentUpscalerSettings,
         residuals: Any = None,
+        unet: nn.Module | None = None,
     ) -> Tensor:
         """The UNet's output for noisy latents beside the LR frame `x`, float32.
 
         `residuals` (down, mid), one pair for each row of `context`, are added inside the UNet.
+        Training passes its `unet`, which may be wrapped for several devices.
         """
-        if context is not None and len(context) == 2:
-            pairs = residuals or (None, None)
-            empty, prompted = (
-                self._unet(x, t, c[None], label, r) for c, r in zip(context, pairs, strict=True)
-            )
-            return empty + settings.guidance_scale * (prompted - empty)
-        return self._unet(x, t, context, label, residuals[0] if residuals else None)
+        rows = [None] if context is None else [c[None] for c in context]
+        pairs = residuals or [(None, None)] * len(rows)
+        outputs = [
+            (unet or self.unet)(
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=mid,
+                return_dict=False,
+                **self.network_inputs(x, t, row, label),
+            )[0].float()
+            for row, (down, mid) in zip(rows, pairs, strict=True)
+        ]
+        if len(outputs) == 1:
+            return outputs[0]
+        empty, prompted = outputs
+        return empty + settings.guidance_scale * (prompted - empty)
 
     def network_inputs(
-        self, x: Tensor, context: Tensor | None, label: Tensor | None
+        self, x: Tensor, t: Tensor | float, context: Tensor | None, label: Tensor | None
     ) -> dict[str, Any]:
-        """`x`, the text and the label as a network wants them: its precision, one row a frame."""
+        """`x`, the time, the text and the label as a network wants them.
+
+        In its precision, one row a frame.
+        """
         dtype = self.unet.dtype
         return {
             "sample": x.to(dtype),
+            "timestep": torch.as_tensor(t, device=x.device),
             "encoder_hidden_states": None
             if context is None
             else context.to(dtype).expand(len(x), -1, -1),
             "class_labels": None if label is None else label.expand(len(x)),
         }
 
-    def _unet(
-        self,
-        x: Tensor,
-        t: Tensor,
-        context: Tensor | None,
-        label: Tensor | None,
-        residuals: tuple[list[Tensor], Tensor] | None,
-    ) -> Tensor:
-        down, mid = residuals or (None, None)
-        (output,) = self.unet(
-            timestep=t,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
-            return_dict=False,
-            **self.network_inputs(x, context, label),
-        )
-        return output.float()
-
-    def estimate(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x̃₀, the state at t = 0 that a network output implies (StableVSR eq. 6); `t` `[B]` or 0-d.
-
-        For output v (Salimans & Ho 2022), ε (Ho et al. 2020) or x₀, as the scheduler says.
-        """
-        alpha, sigma = self.alpha_sigma(t)
-        kind = self.scheduler.config["prediction_type"]
-        if kind == "v_prediction":
-            return alpha * x_t - sigma * output
-        return (x_t - sigma * output) / alpha if kind == "epsilon" else output
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1−ᾱ_t), each `[B, 1, 1, 1]`."""
-        cumulative = self.scheduler.alphas_cumprod.to(t.device)[t].reshape(-1, 1, 1, 1)
-        return cumulative.sqrt(), (1 - cumulative).sqrt()
-
-    def step_noise(
-        self,
-        scheduler: Any,
-        settings: LatentUpscalerSettings,
-        noise: Noise,
-        step: int,
-        first: int,
-        latents: Tensor,
-    ) -> dict[str, Tensor | float]:
-        """Arguments that make a stochastic scheduler's step use noise by position."""
-        accepted = inspect.signature(scheduler.step).parameters
-        eta = self.config["eta"] if settings.eta is None else settings.eta
-        stochastic = eta > 0 or "sde" in str(scheduler.config.get("algorithm_type"))
-        if "variance_noise" not in accepted or not stochastic:
-            return {}
-        channels, height, width = latents.shape[1:]
-        frames = range(first, first + len(latents))
-        drawn = noise("step", frames, (channels, height, width), step).to(latents.device)
-        extra: dict[str, Tensor | float] = {"variance_noise": drawn}
-        return {**extra, "eta": eta} if "eta" in accepted else extra
-
-    def emphasize(
-        self,
-        frames: Tensor,
-        codec: BoundCodec | BoundTransform,
-        settings: LatentUpscalerSettings,
-    ) -> Tensor:
-        """Scale what the luma has gained over the bicubic enlargement by `detail`."""
-        detail = self.config["detail"] if settings.detail is None else settings.detail
-        if detail == 1:
-            return frames
-        luma = torch.tensor(BT601[0], device=frames.device)[None, :, None, None]
-        return frames + F.conv2d(frames - codec.enlarged, (detail - 1) * luma)
-
     def to_output(
-        self,
-        frames: Tensor,
-        codec: BoundCodec | BoundTransform,
-        settings: LatentUpscalerSettings,
+        self, frames: Tensor, codec: UpscalerCodec, settings: LatentUpscalerSettings
     ) -> Tensor:
-        """Decoded frames as the caller gets them: emphasized, in [0, 1]."""
-        return (self.emphasize(frames, codec, settings) + 1).div_(2).clamp_(0, 1)
+        """Decoded frames as the caller gets them, in [0, 1].
+
+        What the luma has gained over the bicubic enlargement is scaled by `detail`.
+        """
+        detail = self.config["detail"] if settings.detail is None else settings.detail
+        if detail != 1:
+            luma = torch.tensor(BT601[0], device=frames.device)[None, :, None, None]
+            frames = frames + F.conv2d(frames - codec.enlarged, (detail - 1) * luma)
+        return (frames + 1).div_(2).clamp_(0, 1)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from framelift.config import check_finite
+from framelift.errors import UsageError
+
 
 @dataclass(frozen=True)
 class LatentUpscalerSettings:
@@ -21,3 +24,12 @@ class LatentUpscalerSettings:
     """Text for presets with a text encoder; the papers leave it empty."""
     guidance_scale: float = 1.0
     """Classifier-free guidance on the prompt; 1 switches it off."""
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps is {self.steps}.", "Use at least one step.")
+        if self.noise_level is not None and self.noise_level < 0:
+            raise UsageError(f"noise_level is {self.noise_level}.", "It must be zero or more.")
+        if self.eta is not None and not 0 <= self.eta <= 1:
+            raise UsageError(f"eta is {self.eta}.", "It lies between 0 (DDIM) and 1 (DDPM).")

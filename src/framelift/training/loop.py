@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from framelift.errors import UsageError
@@ -89,7 +90,7 @@ def train(
         schedule.step()
         optimizer.zero_grad()
         ema.step(network.parameters())
-        track.add(step, {"loss": float(loss.detach()), "grad_norm": float(norm), **terms})
+        track.add(step, {"loss": float(loss.detach()), "grad_norm": float(norm), **_numbers(terms)})
         now = step + 1
         if now % run.log_every == 0 or now == run.steps:
             speed = (now - first) / (time.monotonic() - started)
@@ -121,9 +122,13 @@ def _validate(
         generator = _generator(settings.run.seed, VALIDATION_STEP + i, accelerator.device)
         with accelerator.autocast():
             _, terms = objective.loss(network, batch, generator)
-        for name, value in terms.items():  # not every round has every term
+        for name, value in _numbers(terms).items():  # not every round has every term
             values.setdefault(name, []).append(value)
     return {f"held_out_{name}": sum(found) / len(found) for name, found in values.items()}
+
+
+def _numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in terms.items()}
 
 
 def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrops, RandomCrops]:

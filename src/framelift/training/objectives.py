@@ -75,7 +75,7 @@ def _guidance_decoder(settings: TrainSettings) -> Any:
         )
     if pipeline.guidance_decoder is None:
         wanted = settings.model.get("guidance_decoder", {})
-        small = guidance_decoder.build_guidance_decoder(pipeline.codec, **wanted)
+        small = guidance_decoder.build_guidance_decoder(pipeline.latent_space, **wanted)
         pipeline.register_modules(guidance_decoder=small)
     return objective.GuidanceDecoderObjective(pipeline, own)
 

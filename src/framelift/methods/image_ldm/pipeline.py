@@ -10,13 +10,27 @@ noise-level label gets the clean LR frame; timesteps may come from the preset; `
 what the luma gains over bicubic; no safety checker and no watermark.
 """
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
+import torch
+from torch import Tensor, nn
+
+from framelift.diffusion.samplers import Sampler, Trajectory
 from framelift.methods.base import Noise, OnStep, Step
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 from framelift.methods.latent_upscaler import LatentUpscaler
 from framelift.ops.noise import PositionNoise
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser gets beside x_t: the LR frames `[T, k, h, w]`, a text, a noise level."""
+
+    frames: Tensor
+    context: Tensor | None
+    label: Tensor | None
 
 
 class ImageLDMPipeline(LatentUpscaler):
@@ -37,27 +51,47 @@ class ImageLDMPipeline(LatentUpscaler):
         """Upscale `[T, 3, h, w]`; every frame is a sample of its own (see `VSRPipeline`)."""
         settings = settings or ImageLDMSettings()
         noise = noise or PositionNoise()
-        device = self.unet.device
+        device = self._execution_device
         lr = frames.to(device) * 2 - 1
-        condition, label = self.condition(lr, settings, noise)
         context = self.encode_prompt(settings)
-
-        height, width = lr.shape[-2:]
-        start = noise("start", len(lr), (self.codec.latent_channels, height, width)).to(device)
-        output = []
+        condition, label = self.condition(lr, settings, noise)
+        sampler = self.sampler(settings)
+        start = noise("start", len(lr), self.latent_size(lr)).to(device)
+        output, total = [], len(sampler)
         for first in range(0, len(lr), settings.batch):
             part = slice(first, first + settings.batch)
-            scheduler = self.new_scheduler(settings)
-            latents = start[part] * scheduler.init_noise_sigma
-            for i, t in enumerate(scheduler.timesteps):
-                x = torch.cat([scheduler.scale_model_input(latents, t), condition[part]], dim=1)
-                v = self.denoise(x, t, context, label, settings)
-                extra = self.step_noise(scheduler, settings, noise, i, first, latents)
-                latents = scheduler.step(v, t, latents, **extra).prev_sample
+            beside = Conditioning(condition[part], context, label)
+            latents = start[part]
+            for way, _ in self.sample(sampler, start[part], beside, settings, noise, first):
+                latents = way.x_t
                 if on_step:
-                    total = len(scheduler.timesteps)
-                    done = (first + len(latents) * (i + 1) / total) / len(lr)
-                    on_step(Step(i, total, int(t), done))
-            codec = self.bind(lr[part])
-            output.append(self.to_output(codec.to_frames(latents), codec, settings))
-        return torch.cat(output)
+                    done = (first + len(latents) * way.steps / total) / len(lr)
+                    t = int(sampler.timesteps[way.steps - 1])
+                    on_step(Step(way.steps - 1, total, t, done))
+            codec = self.codec(lr[part])
+            output.append(self.to_output(codec.decode(latents), codec, settings))
+        return torch.cat(output).contiguous()
+
+    def sample(
+        self,
+        sampler: Sampler,
+        start: Tensor,
+        beside: Conditioning,
+        settings: ImageLDMSettings,
+        noise: Noise,
+        first: int = 0,
+        unet: nn.Module | None = None,
+    ) -> Iterator[tuple[Trajectory, Tensor]]:
+        """The sampling loop, for inference and training: the state after every step, and its x̃₀.
+
+        `start` `[n, c, h, w]` is standard normal noise, `first` the number of its first frame.
+        """
+        frames = range(first, first + len(start))
+        channels, height, width = start.shape[1:]
+        way = sampler.begin(start)
+        for i, t in enumerate(sampler.timesteps):
+            x = torch.cat([way.network_input(), beside.frames], dim=1)
+            output = self.denoise(x, t, beside.context, beside.label, settings, unet=unet)
+            estimate = way.estimate(output)
+            way.step(output, partial(noise, "step", frames, (channels, height, width), i))
+            yield way, estimate

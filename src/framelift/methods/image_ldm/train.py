@@ -1,7 +1,8 @@
 """Training of the per-frame upscaler, in two stages.
 
 `denoiser`: the usual diffusion loss (Rombach et al. 2022, eq. 2), with the scheduler's own target
-(v for every preset here; Salimans & Ho 2022), at uniformly drawn timesteps.
+(v for every preset here; Salimans & Ho 2022), at uniformly drawn timesteps. Text (the empty prompt)
+and the noise level of the LR frames are as in sampling, for networks that take them.
 
 `few-step`: makes the preset's handful of timesteps count. The sampler runs from pure noise to a
 randomly chosen one of its own steps without gradient; the estimate x̃₀ made there (StableVSR eq. 6)
@@ -14,16 +15,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from framelift.diffusion.block_transform import BlockTransformCodec
-from framelift.diffusion.draw import draw_timesteps, normal, randint
+from framelift.diffusion.codecs import latent_space
+from framelift.diffusion.draw import draw_timesteps, noise_of, normal, randint
 from framelift.diffusion.losses import PerceptualLoss
+from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
+from framelift.errors import UsageError
 from framelift.methods.base import Batch
-from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
+from framelift.methods.image_ldm.pipeline import Conditioning, ImageLDMPipeline
+from framelift.methods.image_ldm.settings import ImageLDMSettings
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,15 @@ class ObjectiveSettings:
 
 
 class ImageLDMObjective:
-    """Loss of the UNet; the codec is fixed."""
+    """Loss of the UNet; codec and text encoder are fixed."""
 
     def __init__(self, pipeline: ImageLDMPipeline, settings: ObjectiveSettings) -> None:
         self.pipeline, self.settings = pipeline, settings
-        self.codec = pipeline.codec
-        self.scheduler: Any = pipeline.scheduler
+        self.sampling = ImageLDMSettings()
+        self.context: Tensor | None = None
+        for network in (pipeline.vae, pipeline.text_encoder):
+            if network is not None:
+                network.requires_grad_(False)
         self.lpips = None
         if settings.perceptual_weight:
             self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
@@ -62,10 +71,10 @@ class ImageLDMObjective:
         return self.pipeline.unet
 
     def to(self, device: torch.device) -> None:
-        """Move the codec and the perceptual network; the trained network is moved by the loop."""
-        self.pipeline.vae.to(device)
-        if self.lpips is not None:
-            self.lpips.to(device)
+        """Move what is fixed; the trained network is moved by the loop."""
+        for network in (self.pipeline.vae, self.pipeline.text_encoder, self.lpips):
+            if network is not None:
+                network.to(device)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Measure what the codec needs to know of the data, before the first step."""
@@ -76,69 +85,105 @@ class ImageLDMObjective:
 
     def loss(
         self, unet: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch and its terms."""
         hr, lr = batch.hr[:, 0] * 2 - 1, batch.lr[:, 0] * 2 - 1
-        x0, condition = self.codec.to_latents(hr, lr), self.codec.condition(lr)
-        own = round(len(x0) * self.settings.on_policy)
+        own = round(len(hr) * self.settings.on_policy)
         terms: dict[str, Tensor] = {}
-        if own < len(x0):
-            terms["v"] = self.denoising_loss(unet, x0[own:], condition[own:], generator)
+        if own < len(hr):
+            kind = prediction_of(self.pipeline.scheduler)
+            name = "v" if kind == "v_prediction" else kind
+            terms[name] = self.denoising_loss(unet, hr[own:], lr[own:], generator)
         if own:
-            terms |= self.few_step_loss(unet, hr[:own], lr[:own], condition[:own], generator)
+            terms |= self.few_step_loss(unet, hr[:own], lr[:own], generator)
         total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(value.detach()) for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def denoising_loss(
-        self, unet: nn.Module, x0: Tensor, condition: Tensor, generator: torch.Generator
+        self, unet: nn.Module, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """‖v_θ(x_t, t, LR) − v‖², t uniform."""
+        """‖network(x_t, t, LR) - target‖², t uniform; the target is the scheduler's."""
+        scheduler = self.pipeline.scheduler
+        with torch.no_grad():
+            x0 = self.pipeline.codec(lr).encode(hr, generator)
+            beside = self.beside(lr, generator)
         noise = normal(x0.shape, x0.device, generator)
-        steps = self.scheduler.config.num_train_timesteps
-        t = draw_timesteps(steps, len(x0), x0.device, generator)
-        alpha, sigma = self.pipeline.alpha_sigma(t)
-        x_t = alpha * x0 + sigma * noise
-        return F.mse_loss(_predict(unet, x_t, t, condition), alpha * noise - sigma * x0)
+        t = draw_timesteps(scheduler.config["num_train_timesteps"], len(x0), x0.device, generator)
+        alpha, sigma = alpha_sigma(scheduler.alphas_cumprod, t)
+        x = torch.cat([add_noise(x0, noise, alpha, sigma), beside.frames], dim=1)
+        output = self.pipeline.denoise(x, t, beside.context, beside.label, self.sampling, unet=unet)
+        return F.mse_loss(output, target(prediction_of(scheduler), x0, noise, alpha, sigma))
 
     def few_step_loss(
-        self, unet: nn.Module, hr: Tensor, lr: Tensor, condition: Tensor, generator: torch.Generator
+        self, unet: nn.Module, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Losses of x̃₀ at one of the sampler's own steps, on its own trajectory."""
-        sampler: Any = DPMSolverMultistepScheduler.from_config(self.scheduler.config)
-        sampler.set_timesteps(timesteps=list(self.settings.timesteps))
-        stop = randint(len(sampler.timesteps), generator)
-        size = (len(lr), self.codec.latent_channels, *lr.shape[-2:])
-        x_t = normal(size, lr.device, generator)
+        pipeline = self.pipeline
+        sampler = pipeline.sampler(self.sampling)
+        stop = randint(len(sampler), generator)
+        start = normal((len(lr), *pipeline.latent_size(lr)), lr.device, generator)
         with torch.no_grad():
-            for t in sampler.timesteps[:stop]:
-                v = _predict(unet, x_t, t.to(lr.device).expand(len(lr)), condition)
-                x_t = sampler.step(v, t, x_t).prev_sample
-        t = sampler.timesteps[stop].to(lr.device).expand(len(lr))
-        v = _predict(unet, x_t, t, condition)
-        picture = self.codec.to_frames(self.pipeline.estimate(v, x_t, t), lr)
+            beside = self.beside(lr, generator)
+        noise = noise_of(generator, lr.device)
+        steps = pipeline.sample(sampler, start, beside, self.sampling, noise, unet=unet)
+        with torch.no_grad():
+            for _ in range(stop):
+                next(steps)
+        _, estimate = next(steps)
+        picture = pipeline.codec(lr).decode(estimate)
         terms = {"pixel": self.settings.pixel_weight * F.l1_loss(picture, hr)}
         if self.lpips is not None:
             weight = self.settings.perceptual_weight
             terms["lpips"] = weight * self.lpips(picture, hr, generator)
         return terms
 
+    def beside(self, lr: Tensor, generator: torch.Generator) -> Conditioning:
+        """What the UNet gets beside x_t, as in sampling: LR frames, the empty prompt, the label."""
+        if self.context is None:
+            self.context = self.pipeline.encode_prompt(self.sampling)
+        noise = noise_of(generator, lr.device)
+        condition, label = self.pipeline.condition(lr, self.sampling, noise)
+        return Conditioning(condition, self.context, label)
+
 
 def build_pipeline(
     model: dict[str, dict[str, Any]], timesteps: tuple[int, ...]
 ) -> ImageLDMPipeline:
-    """New components from a recipe's configuration, with random weights."""
-    vae = BlockTransformCodec(**model["vae"])
+    """New components from a recipe's configuration, with random weights.
+
+    `vae` is a `BlockTransformCodec`, or an `AutoencoderKL` where its table has
+    `type = "AutoencoderKL"`; `scheduler` may name another class of diffusers the same way.
+    `low_res_scheduler` (DDPM) belongs to a UNet with `num_class_embeds`.
+    """
+    vae_config = dict(model["vae"])
+    kinds = {"BlockTransformCodec": BlockTransformCodec, "AutoencoderKL": AutoencoderKL}
+    kind = vae_config.pop("type", "BlockTransformCodec")
+    if kind not in kinds:
+        raise UsageError(f"[model.vae] type is {kind!r}.", f"Known are {', '.join(kinds)}.")
+    vae: Any = kinds[kind](**vae_config)
+    latents = latent_space(vae)
     unet_config = {
-        "in_channels": vae.latent_channels + vae.condition_channels,
-        "out_channels": vae.latent_channels,
+        "in_channels": latents.channels + latents.condition_channels,
+        "out_channels": latents.channels,
         **model["unet"],
     }
-    unet = UNet2DConditionModel(**unet_config)
-    scheduler: SchedulerMixin = DPMSolverMultistepScheduler(**model["scheduler"])
+    low_res = model.get("low_res_scheduler")
     return ImageLDMPipeline(
-        vae, unet, scheduler, timesteps=list(timesteps) or None, steps=len(timesteps) or 20
+        vae,
+        UNet2DConditionModel(**unet_config),
+        _scheduler(model["scheduler"]),
+        low_res_scheduler=None if low_res is None else DDPMScheduler(**low_res),
+        timesteps=list(timesteps) or None,
+        steps=len(timesteps) or 20,
     )
 
 
-def _predict(unet: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    return unet(torch.cat([x_t, condition], dim=1), t, None, return_dict=False)[0].float()
+def _scheduler(config: dict[str, Any]) -> SchedulerMixin:
+    options = dict(config)
+    name = options.pop("type", "DPMSolverMultistepScheduler")
+    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
+        raise UsageError(
+            f"[model.scheduler] type is {name!r}.", "Name a scheduler class of diffusers."
+        )
+    return kind(**options)

@@ -13,23 +13,21 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from framelift.diffusion.block_transform import BoundTransform
-from framelift.diffusion.codecs import LatentCodec
-from framelift.methods.latent_upscaler import BoundCodec
+from framelift.diffusion.codecs import LatentSpace, UpscalerCodec
 
 
 def build_guidance_decoder(
-    codec: LatentCodec, channels: int = 64, blocks: tuple[int, ...] = (3, 3, 1)
+    latents: LatentSpace, channels: int = 64, blocks: tuple[int, ...] = (3, 3, 1)
 ) -> AutoencoderTiny:
-    """An untrained decoder of `codec`'s latents; `blocks` residual blocks at each resolution.
+    """An untrained decoder of such latents; `blocks` residual blocks at each resolution.
 
     `AutoencoderTiny` cannot be without an encoder: here it is a stub that nothing uses.
     """
     levels = len(blocks)
-    if levels != 1 + math.log2(codec.factor):
-        raise ValueError(f"{levels} resolutions do not enlarge by {codec.factor}: {blocks}")
+    if levels != 1 + math.log2(latents.factor):
+        raise ValueError(f"{levels} resolutions do not enlarge by {latents.factor}: {blocks}")
     network: Any = AutoencoderTiny(
-        latent_channels=codec.latent_channels,
+        latent_channels=latents.channels,
         encoder_block_out_channels=(1,) * levels,
         num_encoder_blocks=(1,) * levels,
         decoder_block_out_channels=(channels,) * levels,
@@ -39,9 +37,7 @@ def build_guidance_decoder(
     return network
 
 
-def decode_small(
-    decoder: AutoencoderTiny, latents: Tensor, codec: BoundCodec | BoundTransform
-) -> Tensor:
+def decode_small(decoder: AutoencoderTiny, latents: Tensor, codec: UpscalerCodec) -> Tensor:
     """D'(z) `[T, 3, H, W]` in [-1, 1], not clamped, for the frames that `codec` is bound to."""
     latents = latents.to(decoder.dtype)
     (guidance,) = decoder.decode(cast(Any, latents), return_dict=False)

@@ -1,5 +1,7 @@
 """Motion between neighbouring frames, each pair estimated once in each direction."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -8,29 +10,30 @@ from framelift.ops.warp import resize_flow
 
 
 class Motion:
-    """ME of equation 7 on a clip `lr` `[T, 3, h, w]` in [-1, 1], whose HR is `scale` times larger.
+    """ME of equation 7 on the frames `lr` of a clip, whose HR is `scale` times larger.
 
+    Each is `[B, 3, h, w]` in [-1, 1]; B clips are estimated together.
     The paper and this class estimate on the LR frames and scale the flow; `enlarged` estimates on
     their bicubic enlargement, as the released code does.
     """
 
     def __init__(
-        self, lr: Tensor, estimator: FlowEstimator, scale: int, enlarged: bool = False
+        self,
+        lr: Sequence[Tensor],
+        estimator: FlowEstimator,
+        scale: int,
+        enlarged: bool = False,
     ) -> None:
         self._lr, self._estimator, self._scale, self._enlarged = lr, estimator, scale, enlarged
         self._known: dict[tuple[int, int], Tensor] = {}
 
     def flow(self, frame: int, neighbour: int) -> Tensor:
-        """Flow `[1, 2, h, w]` (enlarged: `[1, 2, H, W]`) on the grid of `frame` to `neighbour`."""
+        """Flow `[B, 2, h, w]` (enlarged: `[B, 2, H, W]`) on the grid of `frame` to `neighbour`."""
         if (frame, neighbour) not in self._known:
-            pair = (self._lr[i : i + 1] for i in (frame, neighbour))
-            self._known[frame, neighbour] = self.between(*pair)
+            pair = (self._lr[i] for i in (frame, neighbour))
+            pair = [self._enlarge(x) if self._enlarged else x for x in pair]
+            self._known[frame, neighbour] = self._estimator(*((x + 1) / 2 for x in pair))
         return self._known[frame, neighbour]
-
-    def between(self, current: Tensor, neighbour: Tensor) -> Tensor:
-        """Flows `[B, 2, ., .]` on the grid of `current` `[B, 3, h, w]` to `neighbour`."""
-        pair = [self._enlarge(x) if self._enlarged else x for x in (current, neighbour)]
-        return self._estimator(*((x + 1) / 2 for x in pair))
 
     def _enlarge(self, x: Tensor) -> Tensor:
         """torch's bicubic (a = -0.75), not MATLAB's: the released code's choice."""

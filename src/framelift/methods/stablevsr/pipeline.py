@@ -5,8 +5,8 @@ Temporally-Consistent Detail Synthesis using Diffusion Models", ECCV 2024. Equat
 algorithms are the paper's; docs/methods/stablevsr.md says what differs and why.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,44 +18,23 @@ from diffusers import (
     SchedulerMixin,
     UNet2DConditionModel,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from framelift.diffusion.block_transform import BlockTransformCodec, BoundTransform
-from framelift.errors import UsageError
+from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.flow import FlowEstimator, build_flow
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step
-from framelift.methods.latent_upscaler import BoundCodec, LatentUpscaler
-from framelift.methods.stablevsr.guidance_decoder import decode_small
-from framelift.methods.stablevsr.motion import Motion, fit_flow
+from framelift.methods.latent_upscaler import LatentUpscaler
+from framelift.methods.stablevsr.guidance import SampledFrame, TextureGuidance
+from framelift.methods.stablevsr.motion import Motion
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit, visits
 from framelift.methods.stablevsr.tcm import without_noise_level
 from framelift.ops.noise import PositionNoise
-from framelift.ops.warp import warp
 from framelift.ops.windows import Window, even_windows
 from framelift.types import Limits
 
-OnVisit = Callable[[Visit, "FrameState", Tensor | None], None]
-
-
-@dataclass
-class FrameState:
-    """What sampling knows of a frame: x_t, and x_t and x̃₀ of the step it took last."""
-
-    codec: BoundCodec | BoundTransform
-    condition: Tensor
-    scheduler: Any
-    latents: Tensor
-    steps: int = 0
-    noisy: Tensor | None = None
-    estimate: Tensor | None = None
-    picture: Tensor | None = None
-    """D(x̃₀), once it was needed."""
-
-    @property
-    def lr(self) -> Tensor:
-        return self.codec.lr
+OnVisit = Callable[[Visit, SampledFrame, Tensor | None], None]
 
 
 class StableVSRPipeline(LatentUpscaler):
@@ -66,6 +45,7 @@ class StableVSRPipeline(LatentUpscaler):
     """
 
     settings_class = StableVSRSettings
+    model_cpu_offload_seq = "text_encoder->controlnet->unet->vae->guidance_decoder"
     _optional_components = [  # noqa: RUF012
         *LatentUpscaler._optional_components,
         "guidance_decoder",
@@ -131,156 +111,137 @@ class StableVSRPipeline(LatentUpscaler):
         on_step: OnStep | None = None,
         on_visit: OnVisit | None = None,
     ) -> Tensor:
-        """Algorithm 1 on `[T, 3, h, w]` (see `VSRPipeline`); `visits` is its two loops.
+        """Algorithm 1 on `[T, 3, h, w]` (see `VSRPipeline`).
 
         `on_visit` sees every frame after each of its steps, with what guided it.
         """
         settings = settings or StableVSRSettings()
         noise = noise or PositionNoise()
+        device = self._execution_device
         context = self.encode_prompt(settings)
-        states, label, motion = self.prepare(frames, settings, noise)
-        timesteps = states[0].scheduler.timesteps
-        total = len(timesteps)
-        height, width = frames.shape[-2:]
-        size = (len(states), 3, self.scale * height, self.scale * width)
-        pictures = torch.empty(size, device=self.unet.device)
-        for done, visit in enumerate(visits(settings.sampling, len(states), total), start=1):
-            t, current = timesteps[visit.step], states[visit.frame]
-            scaled = current.scheduler.scale_model_input(current.latents, t)
-            x = torch.cat([scaled, current.condition], dim=1)
-            guidance = residuals = None
-            if visit.neighbour is not None:
-                neighbour = states[visit.neighbour]
-                flow = motion.flow(visit.frame, visit.neighbour)
-                guidance = self.texture_guidance(neighbour, current, flow, settings)  # eq. 8
-                seen = self.see(guidance, current)
-                residuals = self.temporal_conditioning(x, t, seen, context, label, settings)
-                if neighbour.steps < total or visit.step == total - 1:
-                    neighbour.picture = None  # it will not be needed again
-            output = self.denoise(x, t, context, label, settings, residuals)
-            current.noisy, current.picture = current.latents, None
-            current.estimate = self.estimate(output, current.latents, t)  # eq. 6
-            extra = self.step_noise(
-                current.scheduler, settings, noise, visit.step, visit.frame, current.latents
-            )
-            current.latents = current.scheduler.step(
-                output, t, current.latents, **extra
-            ).prev_sample  # eq. 5
-            current.steps += 1
-            if current.steps == total:
+        clip = (frames.to(device) * 2 - 1).split(1)
+        start = noise("start", len(clip), self.latent_size(frames)).to(device)
+        states, label = self.start(clip, start.split(1), settings, noise)
+        guide = self.texture_guidance(clip, settings)
+        size = (len(clip), 3, *(self.scale * side for side in frames.shape[-2:]))
+        pictures = torch.empty(size, device=device)
+        sweep = self.sweep(states, guide, context, label, settings, noise)
+        for done, (visit, current, guidance) in enumerate(sweep, start=1):
+            if current.trajectory.finished:
                 pictures[visit.frame] = self.finish(current, settings)[0]
             if on_visit:
                 on_visit(visit, current, guidance)
             if on_step:
-                on_step(Step(visit.step, total, int(t), done / (len(states) * total)))
+                total = len(current.trajectory.sampler)
+                t = int(current.trajectory.sampler.timesteps[visit.step])
+                on_step(Step(visit.step, total, t, done / (len(states) * total)))
         return pictures
 
-    def prepare(
-        self, frames: Tensor, settings: StableVSRSettings, noise: Noise
-    ) -> tuple[list[FrameState], Tensor | None, Motion]:
-        """Every frame's x_T (Algorithm 1, lines 2 to 4), the label and the motion between them."""
-        device = self.unet.device
-        lr = frames.to(device) * 2 - 1
-        condition, label = self.condition(lr, settings, noise)
-        height, width = lr.shape[-2:]
-        size = (self.codec.latent_channels, height, width)
-        start = noise("start", len(lr), size).to(device)
-        states = []
-        for n in range(len(lr)):
-            scheduler = self.new_scheduler(settings)
-            latents = start[n : n + 1] * scheduler.init_noise_sigma
-            codec = self.bind(lr[n : n + 1])
-            states.append(FrameState(codec, condition[n : n + 1], scheduler, latents))
-        return states, label, self.motion(lr, settings)
-
-    def motion(self, lr: Tensor, settings: StableVSRSettings) -> Motion:
-        """ME for a clip `[T, 3, h, w]` in [-1, 1]."""
-        name: Any = self._choice(settings, "flow")
-        if name not in self._estimators:
-            self._estimators[name] = build_flow(name, device=self.unet.device)
-        enlarged = self._choice(settings, "flow_frames") == "enlarged"
-        return Motion(lr, self._estimators[name], self.scale, enlarged)
-
-    def texture_guidance(
-        self, neighbour: FrameState, current: FrameState, flow: Tensor, settings: StableVSRSettings
-    ) -> Tensor:
-        """H̃R^{i-1→i} = MC(ME(LR^{i-1}, LR^i), D(x̃₀^{i-1})) (eq. 7 and 8), in [-1, 1].
-
-        A module for latents gets MC of x̃₀ instead. Also for batches: every tensor may hold several
-        frames.
-        """
-        latents = neighbour.noisy if settings.guidance == "xt" else neighbour.estimate
-        assert latents is not None
-        if settings.warp_space == "latent" or self.takes_latents:
-            moved = self.compensate(latents, flow, settings)
-            return moved if self.takes_latents else self.decode_guidance(moved, current, settings)
-        if neighbour.picture is None:
-            neighbour.picture = self.decode_guidance(latents, neighbour, settings)
-        return self.compensate(neighbour.picture, flow, settings)
-
-    @property
-    def takes_latents(self) -> bool:
-        """Whether TCM was built for latents instead of pictures."""
-        return self.controlnet.config["conditioning_channels"] == self.codec.latent_channels
-
-    def see(self, guidance: Tensor, frame: FrameState) -> Tensor:
-        """The guidance as TCM sees it beside `frame`."""
-        return guidance if self.takes_latents else frame.codec.guidance(guidance)
-
-    def compensate(self, x: Tensor, flow: Tensor, settings: StableVSRSettings) -> Tensor:
-        """MC, at the size of `x`."""
-        if not settings.motion_compensation:
-            return x
-        half_pixel = self._choice(settings, "warp") == "half-pixel"
-        return warp(x, fit_flow(flow, x), half_pixel=half_pixel)
-
-    def decode_guidance(
-        self, latents: Tensor, frame: FrameState, settings: StableVSRSettings
-    ) -> Tensor:
-        """D(x̃₀) beside the LR frames of `frame`, in [-1, 1] but not clamped."""
-        if settings.guidance_decoder == "full":
-            return frame.codec.to_frames(latents)
-        if self.guidance_decoder is None:
-            raise UsageError(
-                "This preset has no small guidance decoder.", "Use guidance_decoder=full."
-            )
-        return decode_small(self.guidance_decoder, latents, frame.codec)
-
-    def temporal_conditioning(
+    def start(
         self,
-        x: Tensor,
-        t: Tensor,
-        guidance: Tensor,
+        clip: Sequence[Tensor],
+        noises: Sequence[Tensor],
+        settings: StableVSRSettings,
+        noise: Noise,
+    ) -> tuple[list[SampledFrame], Tensor | None]:
+        """Every frame's x_T (Algorithm 1, lines 2 to 4), and the label.
+
+        The frames of `clip` `[B, 3, h, w]` are in [-1, 1]; of `noises`, x_T is made.
+        """
+        condition, label = self.condition(torch.cat(list(clip)), settings, noise)
+        sampler = self.sampler(settings)
+        parts = zip(clip, condition.split(len(clip[0])), noises, strict=True)
+        return [
+            SampledFrame(codec=self.codec(lr), condition=beside, trajectory=sampler.begin(x))
+            for lr, beside, x in parts
+        ], label
+
+    def sweep(
+        self,
+        states: Sequence[SampledFrame],
+        guide: TextureGuidance,
         context: Tensor | None,
         label: Tensor | None,
         settings: StableVSRSettings,
-        tcm: torch.nn.Module | None = None,
-    ) -> list[tuple[list[Tensor], Tensor]]:
-        """What TCM adds to the UNet, one pair (skips, middle) for each row of `context`.
+        noise: Noise,
+        tcm: nn.Module | None = None,
+    ) -> Iterator[tuple[Visit, SampledFrame, Tensor | None]]:
+        """Algorithm 1, for inference and training; `visits` is its two loops.
+
+        Yields every frame after each of its steps, with what guided it. Gradients, where they are
+        wanted, reach `tcm` from the x̃₀ of a guided visit and no further.
+        """
+        total = len(states[0].trajectory.sampler)
+        for visit in visits(settings.sampling, len(states), total):
+            current, guidance = states[visit.frame], None
+            t, x_t = current.trajectory.t, current.trajectory.x_t
+            if visit.neighbour is not None:
+                neighbour = states[visit.neighbour]
+                with torch.no_grad():
+                    guidance = guide.between(visit.frame, current, visit.neighbour, neighbour)
+                if not neighbour.trajectory.finished or visit.step == total - 1:
+                    neighbour.picture = None  # it will not be needed again
+            x = torch.cat([current.trajectory.network_input(), current.condition], dim=1)
+            output = self.predict(x, t, guidance, context, label, settings, tcm)
+            current.noisy, current.picture = x_t, None
+            current.estimate = current.trajectory.estimate(output)  # eq. 6
+            place = range(visit.frame, visit.frame + 1), tuple(x_t.shape[1:]), visit.step
+            current.trajectory.step(output.detach(), partial(noise, "step", *place))  # eq. 5
+            yield visit, current, guidance
+
+    def predict(
+        self,
+        x: Tensor,
+        t: Tensor | float,
+        guidance: Tensor | None,
+        context: Tensor | None,
+        label: Tensor | None,
+        settings: StableVSRSettings,
+        tcm: nn.Module | None = None,
+    ) -> Tensor:
+        """The UNet's output for `x`, with what TCM makes of the guidance where there is one.
 
         Training passes its `tcm`, which may be wrapped for several devices.
         """
-        network = self.controlnet if tcm is None else tcm
-        rows = [None] if context is None else [c[None] for c in context]
-        return [
-            network(
-                timestep=t,
-                controlnet_cond=guidance.to(self.controlnet.dtype),
-                conditioning_scale=settings.tcm_scale,
-                return_dict=False,
-                **self.network_inputs(x, row, label),
-            )
-            for row in rows
-        ]
+        residuals = None
+        if guidance is not None:  # one pair (skips, middle) for each row of `context`
+            residuals = [
+                (tcm or self.controlnet)(
+                    controlnet_cond=guidance.to(self.controlnet.dtype),
+                    conditioning_scale=settings.tcm_scale,
+                    return_dict=False,
+                    **self.network_inputs(x, t, row, label),
+                )
+                for row in ([None] if context is None else [c[None] for c in context])
+            ]
+        return self.denoise(x, t, context, label, settings, residuals)
 
-    def finish(self, state: FrameState, settings: StableVSRSettings) -> Tensor:
+    def texture_guidance(
+        self, clip: Sequence[Tensor], settings: StableVSRSettings
+    ) -> TextureGuidance:
+        """Equations 7 and 8 on a clip of frames `[B, 3, h, w]` in [-1, 1]."""
+        name: Any = self._choice(settings, "flow")
+        if name not in self._estimators:
+            self._estimators[name] = build_flow(name, device=self._execution_device)
+        enlarged = self._choice(settings, "flow_frames") == "enlarged"
+        channels = self.controlnet.config["conditioning_channels"]
+        return TextureGuidance(
+            Motion(clip, self._estimators[name], self.scale, enlarged),
+            settings,
+            half_pixel=self._choice(settings, "warp") == "half-pixel",
+            of_latents=channels == self.latent_space.channels,
+            small_decoder=self.guidance_decoder,
+        )
+
+    def finish(self, state: SampledFrame, settings: StableVSRSettings) -> Tensor:
         """D(x₀) in [0, 1]; where the last step returned x̃₀, it is also the guide of the next."""
-        picture = state.codec.to_frames(state.latents)
+        latents = state.trajectory.x_t
+        picture = state.codec.decode(latents)
         full = settings.guidance_decoder == "full" and settings.guidance == "x0"
-        if full and state.estimate is not None and torch.allclose(state.latents, state.estimate):
+        if full and state.trajectory.sampler.ends_at_estimate:
             state.picture = picture
         finished = self.to_output(picture, state.codec, settings)
-        state.codec = self.bind(state.lr)  # lets go of the enlarged frame
+        state.codec = self.codec(state.lr)  # lets go of the enlarged frame
         return finished
 
     def _choice(self, settings: StableVSRSettings, name: str) -> str:

@@ -18,14 +18,21 @@ import torch.nn.functional as F
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from framelift.diffusion.draw import draw_timesteps, normal, randint
+from framelift.diffusion.draw import draw_timesteps, noise_of, normal
 from framelift.diffusion.losses import PerceptualLoss
+from framelift.diffusion.parameterisation import (
+    add_noise,
+    alpha_sigma,
+    prediction_of,
+    target,
+    to_x0,
+)
 from framelift.methods.base import Batch
 from framelift.methods.latent_upscaler import LatentUpscaler
+from framelift.methods.stablevsr.guidance import FrameState
 from framelift.methods.stablevsr.motion import fit_flow
-from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
+from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
-from framelift.methods.stablevsr.sweep import visits
 from framelift.methods.stablevsr.tcm import build_tcm
 from framelift.ops.warp import warp
 
@@ -59,9 +66,9 @@ class StableVSRObjective:
         self.pipeline, self.settings = pipeline, settings
         self.sampling = StableVSRSettings()
         self.context: Tensor | None = None
-        self.label: Tensor | None = None
-        self.flow = torch.empty(0)
-        pipeline.unet.requires_grad_(False).eval()
+        for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            if network is not None:
+                network.requires_grad_(False).eval()
         self.lpips = None
         if settings.perceptual_weight:
             self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
@@ -76,83 +83,85 @@ class StableVSRObjective:
         for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder, self.lpips):
             if network is not None:
                 network.to(device)
-        with torch.no_grad():
-            self.context = pipeline.encode_prompt(self.sampling)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Nothing depends on the data."""
 
     def loss(
         self, tcm: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one batch `[B, T, 3, H, W]` and its terms; half of the batches run backwards."""
-        hr, lr = batch.hr * 2 - 1, batch.lr * 2 - 1
-        if randint(2, generator):
-            hr, lr = hr.flip(1), lr.flip(1)
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one batch `[B, T, 3, H, W]` and its terms; about half of the clips run backwards.
+
+        So the neighbour is the frame before or the one after, drawn for each clip.
+        """
+        self._encode_prompt()
+        drawn = torch.rand(len(batch.hr), generator=generator, device=generator.device) < 0.5
+        backwards = drawn.to(batch.hr.device).reshape(-1, 1, 1, 1, 1)
+        hr, lr = (torch.where(backwards, x.flip(1), x) * 2 - 1 for x in (batch.hr, batch.lr))
         own = round(len(hr) * self.settings.on_policy)
         terms: dict[str, Tensor] = {}
         if own < len(hr):
-            terms["v"] = self.denoising_loss(tcm, hr[own:], lr[own:], generator)
+            kind = prediction_of(self.pipeline.scheduler)
+            name = "v" if kind == "v_prediction" else kind
+            terms[name] = self.denoising_loss(tcm, hr[own:], lr[own:], generator)
         if own:
             terms |= self.few_step_loss(tcm, hr[:own], lr[:own], generator)
         total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(value.detach()) for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def denoising_loss(
         self, tcm: nn.Module, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Algorithm 2; equation 9 with the scheduler's own target (v or ε)."""
-        pipeline = self.pipeline
-        t = draw_timesteps(
-            pipeline.scheduler.config["num_train_timesteps"], len(hr), hr.device, generator
-        )
-        alpha, sigma = pipeline.alpha_sigma(t)
-        states = []
-        for n in range(2):  # lines 2 to 5
-            x0 = pipeline.codec.to_latents(hr[:, n], lr[:, n])
-            noise = normal(x0.shape, hr.device, generator)
-            state = self._state(lr[:, n], alpha * x0 + sigma * noise, generator)
-            states.append((state, x0, noise))
-        (neighbour, *_), (current, x0, noise) = states
-        with torch.no_grad():  # lines 6 and 7
-            output = self._denoise(tcm, neighbour, t, None)
-            neighbour.noisy = neighbour.latents
-            neighbour.estimate = pipeline.estimate(output, neighbour.latents, t)
-        output = self._denoise(tcm, current, t, neighbour)  # lines 8 to 10
-        kind = pipeline.scheduler.config["prediction_type"]
-        target = alpha * noise - sigma * x0 if kind == "v_prediction" else noise
-        return F.mse_loss(output, target)
+        pipeline, scheduler = self.pipeline, self.pipeline.scheduler
+        kind = prediction_of(scheduler)
+        limit = scheduler.config["num_train_timesteps"]
+        t = draw_timesteps(limit, len(hr), hr.device, generator)
+        alpha, sigma = alpha_sigma(scheduler.alphas_cumprod, t)
+        pair = lr[:, :2].unbind(1)
+        with torch.no_grad():  # lines 2 to 5
+            neighbour, current = (FrameState(codec=pipeline.codec(x)) for x in pair)
+            x0 = [pipeline.codec(lr[:, n]).encode(hr[:, n], generator) for n in range(2)]
+            noises = [normal(x.shape, x.device, generator) for x in x0]
+            x_t = [add_noise(x, n, alpha, sigma) for x, n in zip(x0, noises, strict=True)]
+            noise = noise_of(generator, hr.device)
+            condition, label = pipeline.condition(torch.cat(pair), self.sampling, noise)
+            x = [torch.cat(both, 1) for both in zip(x_t, condition.split(len(hr)), strict=True)]
+            # lines 6 and 7
+            output = pipeline.predict(x[0], t, None, self.context, label, self.sampling)
+            neighbour.noisy, neighbour.estimate = x_t[0], to_x0(kind, output, x_t[0], alpha, sigma)
+            guide = pipeline.texture_guidance(pair, self.sampling)
+            guidance = guide.between(1, current, 0, neighbour)
+        # lines 8 to 10
+        output = pipeline.predict(x[1], t, guidance, self.context, label, self.sampling, tcm)
+        return F.mse_loss(output, target(kind, x0[1], noises[1], alpha, sigma))
 
     def few_step_loss(
         self, tcm: nn.Module, hr: Tensor, lr: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Algorithm 1 on the clip; the mean loss of its guided visits."""
         pipeline = self.pipeline
-        states = []
-        for n in range(hr.shape[1]):
-            size = (len(lr), pipeline.codec.latent_channels, *lr.shape[-2:])
-            state = self._state(lr[:, n], normal(size, hr.device, generator), generator)
-            state.scheduler = pipeline.new_scheduler(self.sampling)
-            states.append(state)
-        timesteps = states[0].scheduler.timesteps.to(hr.device)
+        clip, truth = lr.unbind(1), hr.unbind(1)
+        size = (len(lr), *pipeline.latent_size(lr))
+        noises = [normal(size, hr.device, generator) for _ in clip]
+        noise = noise_of(generator, hr.device, len(lr))
+        states, label = pipeline.start(clip, noises, self.sampling, noise)
+        guide = pipeline.texture_guidance(clip, self.sampling)
         terms: dict[str, list[Tensor]] = {}
-        for visit in visits("bidirectional", len(states), len(timesteps)):
-            t, current = timesteps[visit.step].expand(len(lr)), states[visit.frame]
-            neighbour = None if visit.neighbour is None else states[visit.neighbour]
-            with torch.set_grad_enabled(neighbour is not None and torch.is_grad_enabled()):
-                output = self._denoise(tcm, current, t, neighbour)
-                estimate = pipeline.estimate(output, current.latents, t)
-                picture = current.codec.to_frames(estimate)
-                if visit.neighbour is not None:
-                    before = states[visit.neighbour].picture, hr[:, visit.neighbour]
-                    for name, loss in self._compare(
-                        picture, hr[:, visit.frame], *before, self.flow, generator
-                    ).items():
-                        terms.setdefault(name, []).append(loss)
-            current.noisy, current.estimate = current.latents, estimate.detach()
-            current.picture = picture.detach()
-            step = current.scheduler.step(output.detach(), timesteps[visit.step], current.latents)
-            current.latents = step.prev_sample
+        pictures: dict[int, Tensor] = {}
+        for visit, current, guidance in pipeline.sweep(
+            states, guide, self.context, label, self.sampling, noise, tcm
+        ):
+            assert current.estimate is not None
+            picture = current.codec.decode(current.estimate)
+            if guidance is not None and visit.neighbour is not None:
+                before = pictures[visit.neighbour], truth[visit.neighbour]
+                flow = guide.motion.flow(visit.frame, visit.neighbour)
+                found = self._compare(picture, truth[visit.frame], *before, flow, generator)
+                for name, loss in found.items():
+                    terms.setdefault(name, []).append(loss)
+            current.estimate = current.estimate.detach()
+            current.picture = pictures[visit.frame] = picture.detach()
         return {name: torch.stack(losses).mean() for name, losses in terms.items()}
 
     def _compare(
@@ -177,37 +186,10 @@ class StableVSRObjective:
             terms["lpips"] = own.perceptual_weight * self.lpips(picture, truth, generator)
         return terms
 
-    def _state(self, lr: Tensor, x_t: Tensor, generator: torch.Generator) -> FrameState:
-        """`x_t` beside the LR frames, which get the preset's noise level if there is a label."""
-
-        def noise(stream: str, frames: Any, size: Any, step: int = 0) -> Tensor:
-            return normal((len(lr), *size), lr.device, generator)
-
-        pipeline = self.pipeline
-        condition, self.label = pipeline.condition(lr, self.sampling, noise)
-        return FrameState(pipeline.bind(lr), condition, None, x_t)
-
-    def _denoise(
-        self,
-        tcm: nn.Module,
-        current: FrameState,
-        t: Tensor,
-        neighbour: FrameState | None,
-    ) -> Tensor:
-        """The UNet's output, with TCM where there is a neighbour; as the pipeline computes it."""
-        pipeline = self.pipeline
-        x = torch.cat([current.latents, current.condition], dim=1)
-        residuals = None
-        if neighbour is not None:
-            with torch.no_grad():
-                motion = pipeline.motion(current.lr, self.sampling)
-                self.flow = motion.between(current.lr, neighbour.lr)
-                guidance = pipeline.texture_guidance(neighbour, current, self.flow, self.sampling)
-                guidance = pipeline.see(guidance, current)
-            residuals = pipeline.temporal_conditioning(
-                x, t, guidance, self.context, self.label, self.sampling, tcm
-            )
-        return pipeline.denoise(x, t, self.context, self.label, self.sampling, residuals)
+    @torch.no_grad()
+    def _encode_prompt(self) -> None:
+        if self.context is None:
+            self.context = self.pipeline.encode_prompt(self.sampling)
 
 
 def build_pipeline(
@@ -219,7 +201,7 @@ def build_pipeline(
     """
     parts = {n: c for n, c in upscaler.components.items() if c is not None}
     tcm: ControlNetModel = build_tcm(
-        upscaler.unet, upscaler.codec.factor, **_tuples(model.get("tcm", {}))
+        upscaler.unet, upscaler.latent_space.factor, **_tuples(model.get("tcm", {}))
     )
     own = {n: upscaler.config[n] for n in ("timesteps", "steps", "noise_level", "max_noise_level")}
     own |= {n: upscaler.config[n] for n in ("detail", "eta")} | model.get("pipeline", {})

@@ -7,16 +7,16 @@ picture of them is the target.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framelift.diffusion.draw import randint
+from framelift.diffusion.draw import noise_of, randint
 from framelift.diffusion.losses import PerceptualLoss
 from framelift.methods.base import Batch
-from framelift.methods.stablevsr.pipeline import FrameState, StableVSRPipeline
+from framelift.methods.stablevsr.guidance import SampledFrame
+from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
 
@@ -63,7 +63,7 @@ class GuidanceDecoderObjective:
 
     def loss(
         self, decoder: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch `[B, T, 3, H, W]` and its terms."""
         taught, learned = self.pictures(decoder, batch, generator)
         terms = {"pixel": self.settings.pixel_weight * F.l1_loss(learned, taught)}
@@ -71,7 +71,7 @@ class GuidanceDecoderObjective:
             weight = self.settings.perceptual_weight
             terms["lpips"] = weight * self.lpips(learned, taught.clamp(-1, 1), generator)
         total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(value.detach()) for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def pictures(
         self, decoder: nn.Module, batch: Batch, generator: torch.Generator
@@ -79,13 +79,14 @@ class GuidanceDecoderObjective:
         """The teacher's pictures and the student's, each `[B·T, 3, H, W]` in [-1, 1]."""
         with torch.no_grad():
             latents = self.latents(batch, generator)
-            codec = self.pipeline.bind(batch.lr.flatten(0, 1) * 2 - 1)
-            taught = codec.to_frames(latents)
+            codec = self.pipeline.codec(batch.lr.flatten(0, 1) * 2 - 1)
+            taught = codec.decode(latents)
         return taught, codec.from_guidance(decoder(latents))
 
     def show(self, batch: Batch) -> Tensor:
         """Rows of held-out pictures: the full decoder's, the small one's."""
-        generator = torch.Generator(batch.lr.device).manual_seed(0)
+        batch = batch.to(self.pipeline._execution_device)
+        generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             rows = self.pictures(self.trained, batch, generator)
         frames = batch.lr.shape[1]
@@ -97,22 +98,19 @@ class GuidanceDecoderObjective:
         hr, lr = (x[sampled:].flatten(0, 1) * 2 - 1 for x in (batch.hr, batch.lr))
         found = [self.estimates(clip, generator) for clip in batch.lr[:sampled]]
         if len(lr):
-            found.append(self.pipeline.bind(lr).to_latents(hr))
+            found.append(self.pipeline.codec(lr).encode(hr, generator))
         return torch.cat(found)
 
     def estimates(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """x̃₀ `[T, c, h, w]` of a clip `[T, 3, h, w]` in [0, 1] at random steps of Algorithm 1."""
-        total = len(self.pipeline.new_scheduler(self.sampling).timesteps)
+        total = len(self.pipeline.sampler(self.sampling))
         steps = [randint(total, generator) for _ in clip]
         found: dict[int, Tensor] = {}
 
-        def keep(visit: Visit, state: FrameState, guidance: Tensor | None) -> None:
+        def keep(visit: Visit, state: SampledFrame, guidance: Tensor | None) -> None:
             if visit.step == steps[visit.frame] and state.estimate is not None:
                 found[visit.frame] = state.estimate
 
-        def noise(stream: str, frames: Any, size: Any, step: int = 0) -> Tensor:
-            count = frames if isinstance(frames, int) else len(frames)
-            return torch.randn((count, *size), generator=generator, device=generator.device)
-
+        noise = noise_of(generator, clip.device)
         self.pipeline(clip, settings=self.sampling, noise=noise, on_visit=keep)
         return torch.cat([found[n] for n in range(len(clip))])

@@ -15,6 +15,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 
@@ -63,6 +64,7 @@ class LinearAutoencoderKL(ModelMixin, ConfigMixin):
         self.mean.copy_(mean)
         self.basis.copy_(basis * peaks.sign())  # a component's sign is any library's choice
 
+    @apply_forward_hook
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
@@ -73,6 +75,7 @@ class LinearAutoencoderKL(ModelMixin, ConfigMixin):
         posterior = DiagonalGaussianDistribution(moments, deterministic=True)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Frames, not clamped."""
         blocks = torch.einsum("cv,bchw->bvhw", self.basis, z) + self.mean[:, None, None]

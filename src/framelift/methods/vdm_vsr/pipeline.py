@@ -6,7 +6,6 @@ docs/methods/vdm_vsr.md says what differs and why. Nothing here was trained on p
 is an argument.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,11 +16,13 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor
 
 from framelift.degrade.ops.observation import Observation
-from framelift.diffusion.codecs import KLCodec
+from framelift.diffusion.codecs import KLCodec, LatentSpace, latent_space
+from framelift.diffusion.parameterisation import prediction_of
+from framelift.diffusion.samplers import Sampler
 from framelift.errors import UsageError
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step, VSRPipeline
 from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
-from framelift.methods.vdm_vsr.psld import glue
+from framelift.methods.vdm_vsr.psld import gluing
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition
@@ -53,6 +54,7 @@ class VDMVSRPipeline(VSRPipeline):
     """
 
     settings_class = VDMVSRSettings
+    model_cpu_offload_seq = "transformer->vae"
     _optional_components = ["transformer"]  # noqa: RUF012
     limits = Limits(size_multiple=4, window=10, overlap=2, tile_overlap=4, noise_block=8)
 
@@ -77,8 +79,13 @@ class VDMVSRPipeline(VSRPipeline):
                 network.requires_grad_(False)
 
     @property
-    def codec(self) -> KLCodec:
-        return KLCodec(self.vae)
+    def latent_space(self) -> LatentSpace:
+        """What the codec's latents look like."""
+        return latent_space(self.vae)
+
+    def codec(self, lr: Tensor | None = None) -> KLCodec:
+        """The codec of single frames; it takes nothing from their LR versions."""
+        return KLCodec(self.vae, lr)
 
     def scale_of(self, settings: VDMVSRSettings) -> int:
         """The enlargement is the factor of the operator."""
@@ -113,16 +120,14 @@ class VDMVSRPipeline(VSRPipeline):
         s = settings.downscale
         least = (self.config["height"] // s, self.config["width"] // s)
         y = F.pad(  # the prior knows no smaller pictures
-            frames * 2 - 1,
+            frames.to(self._execution_device) * 2 - 1,
             (0, max(0, least[1] - width), 0, max(0, least[0] - height)),
             mode="replicate",
         )
         kept = [i for i in range(count) if mask is None or bool(mask[i])]
         if not kept:
             raise UsageError("The mask leaves no frame to look at.", "Keep at least one frame.")
-        measurement = Measurement(
-            y[kept].to(self.device), operator or self.operator(settings), tuple(kept)
-        )
+        measurement = Measurement(y[kept], operator or self.operator(settings), tuple(kept))
         size = (max(count, self.config["frames"]), y.shape[-2] * s, y.shape[-1] * s)
         (made,) = self.sample(
             [measurement],
@@ -154,12 +159,12 @@ class VDMVSRPipeline(VSRPipeline):
         clamped.
         """
         self._check(settings, guided=measurements is not None)
-        frames, factor = size[0], self.codec.factor
-        shape = (self.codec.latent_channels, size[1] // factor, size[2] // factor)
+        frames, shape = size[0], self.latent_space.size(*size[1:])
+        device = self._execution_device
 
         def draw(stream: str, step: int = 0) -> Tensor:
             fields = [noise(stream, frames, shape, step).transpose(0, 1) for noise in noises]
-            return torch.stack(fields).to(self.device)
+            return torch.stack(fields).to(device)
 
         z = draw("start")  # line 1
         z0 = z
@@ -169,7 +174,7 @@ class VDMVSRPipeline(VSRPipeline):
             step = self.transition(t, s)
             with torch.set_grad_enabled(z.requires_grad):
                 output, v = self.denoise(z, t)
-                z0 = step.z0(z, output, self.scheduler.config["prediction_type"])  # lines 3, 4
+                z0 = step.z0(z, output, prediction_of(self.scheduler))  # lines 3, 4
             with torch.no_grad():
                 z_next = step.mean(z, z0)  # lines 5 and 6
                 if s >= 0:
@@ -179,7 +184,7 @@ class VDMVSRPipeline(VSRPipeline):
                 objective, residuals = self.discrepancy(z0, measurements, settings)  # line 7
                 (gradient,) = torch.autograd.grad(objective.sum(), z)
                 z_next = z_next - self.step_size(settings, step) * gradient  # line 8
-                residual = float(residuals.detach().mean())
+                residual = float(residuals.detach().mean()) if on_step else None
             z, z0 = z_next, z0.detach()
             if on_step:
                 on_step(Step(i, len(timesteps), t, (i + 1) / len(timesteps), residual))
@@ -209,7 +214,7 @@ class VDMVSRPipeline(VSRPipeline):
         else:
             objective = residuals if settings.norm == "unsquared" else residuals**2
         if settings.psld:
-            objective = objective + settings.psld * glue(self.codec, z0, measurements)
+            objective = objective + settings.psld * gluing(self.codec(), z0, measurements)
         return objective, residuals
 
     def denoise(self, z: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
@@ -228,7 +233,7 @@ class VDMVSRPipeline(VSRPipeline):
 
     def decode(self, z: Tensor) -> Tensor:
         """D, frame by frame: `[B, T, c, h, w]` → `[B, T, 3, H, W]`."""
-        frames = self.codec.to_frames(z.flatten(0, 1), z)
+        frames = self.codec().decode(z.flatten(0, 1))
         return frames.unflatten(0, z.shape[:2])
 
     def transition(self, t: int, s: int) -> Transition:
@@ -237,18 +242,16 @@ class VDMVSRPipeline(VSRPipeline):
 
     def timesteps(self, settings: VDMVSRSettings) -> list[int]:
         """Sampling steps, from noisy to clean."""
-        scheduler = copy.deepcopy(self.scheduler)
-        scheduler.set_timesteps(settings.steps or self.config["steps"])
-        return scheduler.timesteps.tolist()
+        sampler = Sampler(self.scheduler, settings.steps or self.config["steps"])
+        return [int(t) for t in sampler.timesteps]
 
-    def step_size(self, settings: VDMVSRSettings, step: Transition) -> float:
-        """η_t of a step."""
+    def step_size(self, settings: VDMVSRSettings, step: Transition) -> Tensor:
+        """η_t of a step, 0-d."""
         zeta = settings.step_size
         if zeta is None:
             zeta = self.config["step_size"][str(settings.downscale)]
-        if settings.step_schedule == "decaying":
-            return zeta * float((1 - step.alpha_bar).sqrt())
-        return zeta * float(step.alpha_bar.sqrt() if settings.step_schedule == "rising" else 1)
+        scales = {"decaying": (1 - step.alpha_bar).sqrt(), "rising": step.alpha_bar.sqrt()}
+        return zeta * scales.get(settings.step_schedule, torch.tensor(1.0))
 
     def _check(self, settings: VDMVSRSettings, guided: bool) -> None:
         if self.transformer is None:

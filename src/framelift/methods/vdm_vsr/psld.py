@@ -13,7 +13,7 @@ from torch import Tensor
 from framelift.diffusion.codecs import KLCodec
 
 
-class Observed(Protocol):
+class ObservedClip(Protocol):
     """What is known of a clip (see `pipeline.Measurement`)."""
 
     @property
@@ -24,7 +24,7 @@ class Observed(Protocol):
     def kept(self) -> tuple[int, ...] | None: ...
 
 
-def glue(codec: KLCodec, z0: Tensor, measurements: Sequence[Observed]) -> Tensor:
+def gluing(codec: KLCodec, z0: Tensor, measurements: Sequence[ObservedClip]) -> Tensor:
     """The term for every clip of `z0` `[B, c, T, h, w]`, over its observed frames: `[B]`.
 
     Aᵀ is the operator's adjoint at the decoded frames, whether it is linear or not.
@@ -32,9 +32,9 @@ def glue(codec: KLCodec, z0: Tensor, measurements: Sequence[Observed]) -> Tensor
     terms = []
     for z, m in zip(z0, measurements, strict=True):
         z = z.transpose(0, 1) if m.kept is None else z[:, list(m.kept)].transpose(0, 1)
-        x = codec.to_frames(z, z)
-        seen, adjoint, *_ = torch.func.vjp(m.operator, x)
-        (correction,) = adjoint(m.y - seen)  # Aᵀ(y - A x)
+        x = codec.decode(z)
+        observed, adjoint, *_ = torch.func.vjp(m.operator, x)
+        (correction,) = adjoint(m.y - observed)  # Aᵀ(y - A x)
         encoded = codec.posterior(x + correction).mean
         terms.append(torch.linalg.vector_norm(codec.normalise(encoded) - z))
     return torch.stack(terms)

@@ -24,6 +24,8 @@ PATCH = 8
 class RegressionPipeline(VSRPipeline):
     """LR clip [0, 1] → HR clip, in one evaluation of the network."""
 
+    model_cpu_offload_seq = "transformer"
+
     def __init__(self, transformer: STDiT, scale: int = 4) -> None:
         super().__init__()
         self.register_modules(transformer=transformer)
@@ -40,7 +42,7 @@ class RegressionPipeline(VSRPipeline):
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Upscale `[T, 3, h, w]` in [0, 1] by the configured scale."""
-        y = (frames * 2 - 1)[None].to(self.device)
+        y = (frames * 2 - 1)[None].to(self._execution_device)
         made = regress(self.transformer, y, self.config["scale"])[0]
         return ((made + 1) / 2).clamp(0, 1)
 
@@ -85,13 +87,13 @@ class RegressionObjective:
 
     def loss(
         self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch of clips and its terms."""
         scales = self.settings.scales
         scale = scales[randint(len(scales), generator)]
         x = batch.hr * 2 - 1
         loss = F.mse_loss(regress(network, self.observe(x, scale, generator), scale), x)
-        return loss, {f"squared_{scale}": float(loss.detach())}
+        return loss, {f"squared_{scale}": loss.detach()}
 
     def observe(self, x: Tensor, scale: int, generator: torch.Generator) -> Tensor:
         """Y of clips `[B, T, 3, H, W]` in [-1, 1]."""
@@ -101,8 +103,8 @@ class RegressionObjective:
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """First frames: ground truth, then the result at every scale `[3, H, W]`."""
-        x = batch.hr[:8] * 2 - 1
-        generator = torch.Generator(x.device).manual_seed(0)
+        x = batch.hr[:8].to(self.pipeline._execution_device) * 2 - 1
+        generator = torch.Generator().manual_seed(0)
         rows = [x[:, 0]]
         for scale in self.settings.scales:
             y = self.observe(x, scale, generator)

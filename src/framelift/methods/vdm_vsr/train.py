@@ -16,13 +16,14 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
 from framelift.diffusion.draw import draw_timesteps, normal
+from framelift.diffusion.parameterisation import Prediction, add_noise, prediction_of
 from framelift.methods.base import Batch
 from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 from framelift.methods.vdm_vsr.local_autoencoder import LocalAutoencoderKL
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
-from framelift.methods.vdm_vsr.transition import Prediction, Transition, normal_kl
+from framelift.methods.vdm_vsr.transition import Transition, normal_kl
 from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
@@ -68,7 +69,7 @@ class PriorObjective:
         """Measure the latents, before the first step."""
         if not self.settings.fit_latents:
             return
-        vae, codec = self.pipeline.vae, self.pipeline.codec
+        vae, codec = self.pipeline.vae, self.pipeline.codec()
         frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
         if isinstance(vae, LinearAutoencoderKL):
             vae.fit(frames)
@@ -82,7 +83,7 @@ class PriorObjective:
 
     def loss(
         self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch of clips and its terms."""
         z0 = self.encode(batch.hr, generator)
         t = draw_timesteps(
@@ -90,10 +91,9 @@ class PriorObjective:
         )
         epsilon = normal(z0.shape, z0.device, generator)
         step = Transition(self.pipeline.scheduler.alphas_cumprod, t, t - 1)
-        alpha_bar = step.alpha_bar.reshape(-1, 1, 1, 1, 1)
-        z_t = alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * epsilon
+        z_t = add_noise(z0, epsilon, step.alpha_bar.sqrt(), (1 - step.alpha_bar).sqrt())
         predicted, v = split(network(z_t, t).float(), z0.shape[1])
-        kind = self.pipeline.scheduler.config["prediction_type"]
+        kind = prediction_of(self.pipeline.scheduler)
         error = (predicted - step.target(z0, epsilon, kind)).square().flatten(1).mean(dim=1)
         terms = {kind: (error * self.weight(step.alpha_bar, kind)).mean()}
         if v is not None and self.settings.variance_weight:
@@ -101,7 +101,7 @@ class PriorObjective:
             kept = (t > 0).to(bits)
             terms["variance"] = self.settings.variance_weight * (bits * kept).mean()
         total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(value.detach()) for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def weight(self, alpha_bar: Tensor, kind: Prediction) -> Tensor:
         """How much the squared error of a prediction of this kind counts, `[B]`."""
@@ -114,9 +114,8 @@ class PriorObjective:
     @torch.no_grad()
     def encode(self, hr: Tensor, generator: torch.Generator) -> Tensor:
         """Latents `[B, c, T, h, w]` of clips `[B, T, 3, H, W]` in [0, 1], drawn from the VAE."""
-        posterior = self.pipeline.codec.posterior(hr.flatten(0, 1) * 2 - 1)
-        z = posterior.mean + posterior.std * normal(posterior.mean.shape, hr.device, generator)
-        return self.pipeline.codec.normalise(z.float()).unflatten(0, hr.shape[:2]).transpose(1, 2)
+        z = self.pipeline.codec().encode(hr.flatten(0, 1) * 2 - 1, generator)
+        return z.unflatten(0, hr.shape[:2]).transpose(1, 2)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:

@@ -39,7 +39,7 @@ class AutoencoderSettings:
 
 
 class AutoencoderObjective:
-    """Loss of the VAE; frames of a clip are samples of their own."""
+    """Loss of the VAE; frames of a clip are samples of their weights."""
 
     def __init__(self, pipeline: VDMVSRPipeline, settings: AutoencoderSettings) -> None:
         self.pipeline, self.settings = pipeline, settings
@@ -62,30 +62,28 @@ class AutoencoderObjective:
 
     def loss(
         self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch and its terms."""
-        own = self.settings
+        weights = self.settings
         x = batch.hr.flatten(0, 1) * 2 - 1
-        codec, (height, width) = self.pipeline.codec, x.shape[-2:]
-        size = (len(x), codec.latent_channels, height // codec.factor, width // codec.factor)
-        noise = normal(size, x.device, generator)
+        size = self.pipeline.latent_space.size(*x.shape[-2:])
+        noise = normal((len(x), *size), x.device, generator)
         made, mean, logvar = (a.float() for a in network(x, noise))
         terms = {
-            "absolute": own.absolute_weight * F.l1_loss(made, x),
-            "squared": own.squared_weight * F.mse_loss(made, x),
-            "kl": own.kl_weight * 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(),
+            "absolute": weights.absolute_weight * F.l1_loss(made, x),
+            "squared": weights.squared_weight * F.mse_loss(made, x),
+            "kl": weights.kl_weight * 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(),
         }
         if self.lpips is not None:
-            terms["lpips"] = own.perceptual_weight * self.lpips(made, x, generator)
+            terms["lpips"] = weights.perceptual_weight * self.lpips(made, x, generator)
         total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(value.detach()) for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Ground truth above its reconstruction `[3, H, W]`, one frame of every clip."""
-        x = batch.hr[:12, 0]
-        codec = self.pipeline.codec
-        made = (codec.to_frames(codec.to_latents(x * 2 - 1, x), x) + 1) / 2
+        x, codec = batch.hr[:12, 0].to(self.pipeline._execution_device), self.pipeline.codec()
+        made = (codec.decode(codec.encode(x * 2 - 1)) + 1) / 2
         return torch.cat([torch.cat(list(row), dim=-1) for row in (x, made)], dim=-2)
 
 

@@ -22,7 +22,7 @@ from framelift.evaluation.pictures import (
 from framelift.evaluation.settings import EvaluateSettings
 from framelift.images import to_rgb, write_picture
 from framelift.methods.load import load_pipeline
-from framelift.methods.stablevsr.pipeline import FrameState
+from framelift.methods.stablevsr.guidance import SampledFrame
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
 from framelift.metrics.registry import METRICS
@@ -75,20 +75,20 @@ class Scene:
         """Sample the clip and look at its middle frame after every step."""
         moments: list[Moment] = []
 
-        def decode(latents: Tensor | None, state: FrameState) -> Tensor:
+        def decode(latents: Tensor | None, state: SampledFrame) -> Tensor:
             assert latents is not None
-            return self.pipeline.codec.to_frames(latents, state.lr)[0].cpu()
+            return state.codec.decode(latents)[0].cpu()
 
-        def look(visit: Visit, state: FrameState, guidance: Tensor | None) -> None:
+        def look(visit: Visit, state: SampledFrame, guidance: Tensor | None) -> None:
             if visit.frame != self.middle:
                 return
             moments.append(
                 Moment(
-                    int(state.scheduler.timesteps[visit.step]),
+                    int(state.trajectory.sampler.timesteps[visit.step]),
                     decode(state.noisy, state),
                     decode(state.estimate, state),
                     None if guidance is None else guidance[0].cpu(),
-                    decode(state.latents, state),
+                    decode(state.trajectory.x_t, state),
                 )
             )
 

@@ -93,8 +93,8 @@ class Bench:
     @torch.no_grad()
     def reconstruct(self, reference: Reference) -> Tensor:
         """D(E(X)), the most that the prior's latents can say: `[T, 3, H, W]` in [-1, 1]."""
-        codec, x = self.prior.pipeline.codec, reference.signal.to(self.prior.device)
-        return codec.to_frames(codec.normalise(codec.posterior(x).mode()), x).cpu()
+        codec, x = self.prior.pipeline.codec(), reference.signal.to(self.prior.device)
+        return codec.decode(codec.encode(x)).cpu()
 
     def __call__(self, points: Iterable[Point], keep: bool = False) -> dict[Point, Sample]:
         """The samples of these points; what the output folder has is not drawn again.
