@@ -58,6 +58,10 @@ class VideoInfo:
     attachments: tuple[str, ...] = ()
     chapters: int = 0
     static_hdr: dict[str, str] = field(default_factory=dict)
+    side_data: tuple[str, ...] = ()
+    """Names of what the first picture carries besides its pixels."""
+    dolby_vision: int | None = None
+    """Profile of Dolby Vision whose colours no other standard describes."""
     warnings: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from framelift.engine.journal import Journal, journal_folder
 from framelift.errors import UsageError
-from framelift.files import write_json
+from framelift.files import sha256, write_json
 from framelift.video.write import Segment
 
 SETTINGS = {"tile": 64, "seed": 0}
@@ -66,6 +66,34 @@ def test_other_settings_are_refused_by_name_until_restart(tmp_path):
     with Journal(output) as journal:
         journal.open(SETTINGS | {"seed": 1}, restart=True)
         assert journal.done == []
+
+
+def test_another_container_takes_over_the_windows_of_one_that_failed(tmp_path):
+    source = tmp_path / "source.avi"
+    source.write_bytes(b"a video")
+    settings = SETTINGS | {"input": sha256(source)}
+    failed, other = tmp_path / "out.mov", tmp_path / "out.mkv"
+    with Journal(failed) as journal:
+        journal.open(settings, restart=False)
+        commit(journal, 0)
+    with Journal(tmp_path / "different.mkv") as journal:
+        assert journal.relative(source) is None
+    with Journal(other) as journal, Journal(failed):
+        assert journal.relative(source) == settings
+        journal.open(settings, restart=False)
+        assert journal.done == [], "another process holds them"
+        journal.discard()
+    with Journal(other) as journal:
+        assert journal.relative(source) == settings
+        journal.open(settings | {"seed": 1}, restart=False)
+        assert journal.done == [], "they are of other settings"
+        journal.discard()
+    with Journal(other) as journal:
+        assert journal.relative(source) == settings
+        journal.open(settings, restart=False)
+        assert [d.segment.pts for d in journal.done] == [[0]]
+        assert journal.done[0].segment.path.parent == journal_folder(other)
+    assert not journal_folder(failed).exists()
 
 
 def test_two_processes_do_not_write_one_output(tmp_path):

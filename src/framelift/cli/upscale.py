@@ -173,6 +173,8 @@ class _Run:
             "method_settings": asdict(method),
         }
         if not self.quiet:
+            for warning in plan["warnings"]:
+                say(f"warning: {warning}")
             sound = ", ".join(info.audio) or "none"
             subtitles = ", ".join(info.subtitles) or "none"
             say(

@@ -20,6 +20,7 @@ from framelift.video.assemble import finish
 from framelift.video.faults import writing
 from framelift.video.images import ImageWriter, assemble_images
 from framelift.video.read import VideoReader
+from framelift.video.side_data import losses
 from framelift.video.write import Segment, SegmentWriter
 
 
@@ -65,7 +66,8 @@ def degrade_file(
         remove(held)
     if as_images and (dropped := [*info.audio, *info.subtitles]):
         lost = [*lost, f"A folder of images cannot hold {', '.join(dropped)}."]
-    warnings = [*reader.report.warnings, *lost]
+    gone = losses(reader.report.side_data, info, None if as_images else encode.codec)
+    warnings = [*reader.report.warnings, *gone, *lost]
     record = _record(source, output, degradation, len(segment.pts), warnings)
     with writing(output):
         write_json(output.with_name(output.name + ".json"), record)

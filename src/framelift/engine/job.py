@@ -15,6 +15,8 @@ from framelift.methods.registry import method_of, method_of_settings
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video import encoders
 from framelift.video.containers import check_output as check_container
+from framelift.video.side_data import losses
+from framelift.video.streams import side_warnings
 from framelift.weights.presets import load_preset
 
 HOLDS_ALL = ".mkv"
@@ -56,12 +58,15 @@ def plan_job(
         )
     if as_images:
         dropped = [*info.audio, *info.subtitles]
-        warnings = (f"A folder of images cannot hold {', '.join(dropped)}.",) if dropped else ()
+        warnings = [f"A folder of images cannot hold {', '.join(dropped)}."] if dropped else []
     else:
         check_container(output, settings.encode.codec)
-        warnings = encoders.plan(settings.encode, info, width, height).warnings
+        warnings = [*encoders.plan(settings.encode, info, width, height).warnings]
+        if not info.is_images:
+            warnings += side_warnings(source, output, settings.encode.codec)
+    warnings += losses(info.side_data, info, None if as_images else settings.encode.codec)
     check_output(source, output, settings.overwrite)
-    return Job(source, output, info, height, width, settings.encode, as_images, warnings)
+    return Job(source, output, info, height, width, settings.encode, as_images, tuple(warnings))
 
 
 def choose_method(settings: UpscaleSettings, method: Any = None) -> tuple[str, Any, float]:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ class Journal:
     def __init__(self, output: Path) -> None:
         self.output, self.folder = output, journal_folder(output)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"), timeout=0)
+        self._relative: Path | None = None
         self.done: list[Done] = []
 
     def __enter__(self) -> "Journal":
@@ -109,6 +111,38 @@ class Journal:
             raise self._damaged()
         return found
 
+    def relative(self, source: Path) -> dict[str, Any] | None:
+        """The settings of an unfinished run on `source` whose output differs in its suffix only.
+
+        Such a run may have failed to finish because of its container; `open` takes its windows
+        over if all settings are the same.
+        """
+        if self.folder.exists() or not self.output.suffix:
+            return None
+        for folder in sorted(self.output.parent.glob(f"{escape(self.output.stem)}.*{SUFFIX}")):
+            name = Path(folder.name.removesuffix(SUFFIX))
+            try:
+                found = Journal(folder.with_name(name.name)).previous()
+                same = found is not None and found.get("input") == sha256(source)
+            except (OSError, UsageError):
+                continue
+            if same and name.stem == self.output.stem and name.suffix:
+                self._relative = folder
+                return found
+        return None
+
+    def _inherit(self, settings: Mapping[str, Any]) -> None:
+        """Move the windows of the relative here, unless it is another run or still going on."""
+        if self._relative is None or self.folder.exists():
+            return
+        other = Journal(self._relative.with_name(self._relative.name.removesuffix(SUFFIX)))
+        try:
+            with other:
+                if other.previous() == settings:
+                    other.folder.rename(self.folder)
+        except UsageError:
+            pass  # another process writes it
+
     def _damaged(self) -> UsageError:
         return UsageError(
             f"{self.folder} holds an unfinished run whose settings are damaged.",
@@ -127,6 +161,8 @@ class Journal:
         """
         if restart:
             self.discard()
+        else:
+            self._inherit(settings)
         previous = self.previous()
         if previous is not None:
             changed = [

@@ -12,19 +12,21 @@ from framelift.engine.survey import Survey
 from framelift.errors import InputError
 from framelift.images import to_tensor
 from framelift.ops.windows import Window
-from framelift.video.read import Frame, VideoReader
+from framelift.video.read import Captions, Frame, VideoReader
 
 
 @dataclass(frozen=True)
 class FrameBatch:
     """Consecutive frames `[T, 3, H, W]`, float32 RGB in [0, 1], with the time of each.
 
-    `pts` (strictly increasing) and `durations` are in the time base of the source.
+    `pts` (strictly increasing) and `durations` are in the time base of the source. `captions`
+    are `video.read.Frame.captions`, for all frames or for none.
     """
 
     frames: Tensor
     pts: tuple[int, ...]
     durations: tuple[int, ...]
+    captions: tuple[Captions | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.frames) == len(self.pts) == len(self.durations):
@@ -39,7 +41,8 @@ class FrameBatch:
 
     def first(self, count: int) -> "FrameBatch":
         """The first frames."""
-        return FrameBatch(self.frames[:count], self.pts[:count], self.durations[:count])
+        times = self.pts[:count], self.durations[:count]
+        return FrameBatch(self.frames[:count], *times, self.captions[:count])
 
 
 class WindowReader:
@@ -70,4 +73,5 @@ class WindowReader:
             self._next += 1
         frames = torch.stack([tensor for _, _, tensor in self._held])
         pts, durations = zip(*((f.pts, f.duration) for _, f, _ in self._held), strict=True)
-        return FrameBatch(frames, pts, durations)
+        captions = tuple(f.captions() for _, f, _ in self._held)
+        return FrameBatch(frames, pts, durations, captions if any(captions) else ())

@@ -173,7 +173,8 @@ class WindowWriter:
                 with self.watch.part("colour"):
                     rgb = to_rgb(self._finish(frame, batch.frames[n]), deep=job.info.bit_depth > 8)
                 with self.watch.part("encode"):
-                    writer.write(rgb, batch.pts[n], batch.durations[n])
+                    captions = batch.captions[n] if batch.captions else None
+                    writer.write(rgb, batch.pts[n], batch.durations[n], captions)
             with self.watch.part("encode"):
                 return writer.close()
         except BaseException:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from framelift.engine.job import Job, choose_method, plan_job, record_path
 from framelift.engine.journal import Journal, is_published
 from framelift.engine.settings import UpscaleSettings
-from framelift.errors import Exit, InputError, UsageError
+from framelift.errors import Exit, FrameliftError, InputError, UsageError
 from framelift.files import remove_parts, write_json
 from framelift.types import OnProgress, Progress
 from framelift.video.assemble import finish
@@ -22,6 +22,7 @@ from framelift.video.faults import writing
 from framelift.video.images import assemble_images
 from framelift.video.read import VideoReader
 from framelift.video.sequence import find_images
+from framelift.video.side_data import losses
 
 if TYPE_CHECKING:
     from framelift.engine.plan import Plan
@@ -114,7 +115,9 @@ def _run(
 
     watch = Stopwatch()
     before = _state_of(job.source)
-    previous = None if settings.restart else journal.previous()
+    previous = None
+    if not settings.restart:
+        previous = journal.previous() or (None if job.as_images else journal.relative(job.source))
     with watch.part("load"):
         pipeline = pipeline or load_for(settings, method)
         for text in pipeline.warnings(method):
@@ -172,6 +175,8 @@ def _survey(
         on_progress(Progress("survey", index + 1, reader.info.frames or 0))
 
     facts = survey(reader, settings, report, watcher)
+    lost = losses(facts.report.side_data, job.info, None if job.as_images else job.encode.codec)
+    facts.report.warnings += [text for text in lost if text not in job.warnings]
     for warning in [*job.warnings, *facts.report.warnings]:
         on_progress(Progress("warning", note=warning))
     return facts
@@ -196,6 +201,7 @@ def _publish(
     record: dict[str, Any] = {}
 
     def whole(part: Path, lost: list[str]) -> None:
+        lost = [text for text in lost if text not in job.warnings]
         for text in lost:
             warn(text)
         warnings = [*job.warnings, *facts.report.warnings, *lost]
@@ -207,17 +213,34 @@ def _publish(
         if job.as_images:
             assemble_images(segments, job.output, whole, settings.overwrite)
         else:
-            finish(
-                segments,
-                job.output,
-                source=job.source,
-                info=job.info,
-                encode=job.encode,
-                span=facts.span,
-                whole=whole,
-                overwrite=settings.overwrite,
-            )
+            with _kept_windows(job.output):
+                finish(
+                    segments,
+                    job.output,
+                    source=job.source,
+                    info=job.info,
+                    encode=job.encode,
+                    span=facts.span,
+                    whole=whole,
+                    overwrite=settings.overwrite,
+                )
     return _conclude(job, journal, record)
+
+
+@contextmanager
+def _kept_windows(output: Path) -> Iterator[None]:
+    """Tell how a container that cannot be finished is left for another one."""
+    try:
+        yield
+    except FrameliftError as error:
+        if error.exit_code is not Exit.BUG:
+            raise
+        other = output.with_suffix(".mp4" if output.suffix == ".mkv" else ".mkv").name
+        raise FrameliftError(
+            error.problem,
+            "The finished windows are kept. Please report this; the same command with "
+            f"-o {other} writes them to another container.",
+        ) from error
 
 
 def _conclude(job: Job, journal: Journal, record: dict[str, Any]) -> Result:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -22,6 +23,7 @@ from framelift.video.containers import (
     copy_stream,
     is_quicktime,
 )
+from framelift.video.convert import Track
 from framelift.video.faults import reason, writing
 from framelift.video.join import joined, presentation_order
 from framelift.video.open import open_input
@@ -30,9 +32,10 @@ from framelift.video.side import (
     Span,
     add_side_streams,
     copy_chapters,
-    copy_metadata,
+    later_timecode,
     side_packets,
 )
+from framelift.video.side_data import SPHERICAL, STEREO, keeps_stream_data, losses
 from framelift.video.timeline import Timeline, scan
 from framelift.video.verify import verify
 from framelift.video.write import Segment
@@ -104,35 +107,41 @@ def assemble(
         if source is not None and not info.is_images:
             original = stack.enter_context(open_input(source))
         first = stack.enter_context(open_input(segments[0].path))
-        container = stack.enter_context(_create(output, info))
-        video = _add_video(container, first, original, info)
-        copies, timeline = {}, Timeline()
+        told = {**(clean_metadata(original.metadata) if original else {}), **(metadata or {})}
+        container = stack.enter_context(_create(output, info, told))
+        video = _add_video(container, first, original, info, encode)
+        tracks: dict[int, Track] = {}
+        timeline = Timeline()
         if original is not None and source is not None:
             with open_input(source) as packets_only:
                 timeline = scan(packets_only, video_stream(packets_only, source))
-            copies = add_side_streams(original, source, container, warnings)
-            copy_metadata(original, container)
+            tracks = add_side_streams(original, source, container, encode.codec, warnings)
             copy_chapters(original, container, part, timeline)
-        container.metadata.update(metadata or {})
-        wanted = dict(container.metadata)
+        if span is not None:
+            first_pts = info.start_pts + timeline.shift(0, info.time_base)
+            _move_timecode(video, span[0] - first_pts, info)
+        container.metadata.update(told)
+        wanted = {**told, **{k: v for k, v in video.metadata.items() if k == "timecode"}}
         packets = _on(
             joined(segments, orders, delay, info.time_base, span[0] if span else 0), video
         )
         sides = iter(())
-        if original and copies:
-            sides = side_packets(original, copies, part, timeline)
+        if original is not None and tracks:
+            sides = side_packets(original, tracks, part, timeline, warnings)
         _mux(container, packets, sides, video, warnings)
         container.close()
-    return warnings + _losses(output, info, wanted)
+    return warnings + _losses(output, info, wanted, encode)
 
 
-def _create(output: Path, info: VideoInfo) -> OutputContainer:
+def _create(output: Path, info: VideoInfo, metadata: dict[str, str]) -> OutputContainer:
     form = container_format(output)
     options = {"avoid_negative_ts": "disabled"}  # sound may begin before 0; nothing is shifted
+    if SPHERICAL in info.side_data or STEREO in info.side_data:
+        options["strict"] = "unofficial"  # the mp4 family holds them by Google's specification
     if is_quicktime(form):
         ticks = str(_ticks(info.time_base))
         options |= {
-            "movflags": "+faststart",
+            "movflags": "+faststart" + "+use_metadata_tags" * any("." in key for key in metadata),
             "video_track_timescale": ticks,
             "movie_timescale": ticks,
         }
@@ -149,12 +158,15 @@ def _add_video(
     segment: InputContainer,
     original: InputContainer | None,
     info: VideoInfo,
+    encode: EncodeSettings,
 ) -> VideoStream:
     encoded = segment.streams.video[0]
     video = copy_stream(container, encoded)
     video.metadata.clear()
     if original is not None:
         old = video_stream(original, info.path)
+        if keeps_stream_data(info.side_data, info, encode.codec):
+            _take_stream_data(video, old, encoded)
         video.metadata.update(clean_metadata(old.metadata))
         video.disposition = old.disposition
     video.time_base = info.time_base
@@ -169,6 +181,28 @@ def _add_video(
         turn = -info.rotation if info.mirrored else info.rotation  # a flip reverses the angle
         video.set_display_rotation(turn, vflip=info.mirrored)
     return video
+
+
+def _take_stream_data(video: VideoStream, old: VideoStream, encoded: VideoStream) -> None:
+    """Give a stream of the same codec what `old` says of its projection and packing.
+
+    PyAV sets no side data of streams, but the null filter copies it with all parameters; those of
+    `encoded` are then put back.
+    """
+    BitStreamFilterContext("null", in_stream=old, out_stream=video)
+    new, right = video.codec_context, encoded.codec_context
+    new.codec_tag = "\0\0\0\0"
+    new.extradata = right.extradata
+    new.width, new.height, new.pix_fmt = right.width, right.height, right.pix_fmt
+    new.profile, new.level = right.profile, right.level
+
+
+def _move_timecode(video: VideoStream, skipped: int, info: VideoInfo) -> None:
+    """Let the timecode of a video be that of its first frame, after so many ticks of the source."""
+    timecode = video.metadata.pop("timecode", None)
+    if timecode is not None:
+        frames = round(skipped * info.time_base * info.rate)
+        video.metadata["timecode"] = later_timecode(timecode, frames, info.rate) or timecode
 
 
 def _on(packets: Iterator[Packet], stream: VideoStream) -> Iterator[Packet]:
@@ -204,7 +238,9 @@ def _decoding_time(packet: Packet) -> float:
     return float(packet.dts * packet.time_base)
 
 
-def _losses(output: Path, info: VideoInfo, metadata: dict[str, str]) -> list[str]:
+def _losses(
+    output: Path, info: VideoInfo, metadata: dict[str, str], encode: EncodeSettings
+) -> list[str]:
     """Compare the written file with what it should hold and name what did not survive."""
     lost = []
     written = probe(output)
@@ -214,12 +250,20 @@ def _losses(output: Path, info: VideoInfo, metadata: dict[str, str]) -> list[str
             "players will show the picture unrotated."
         )
     if written.sample_aspect_ratio != info.sample_aspect_ratio:
+        others = [] if written.codec in ("h264", "hevc") else ["h264", "hevc"]
+        others += [] if is_quicktime(container_format(output)) else ["mp4"]
         lost.append(
             f"{output.suffix} with {written.codec} does not keep the pixel shape "
-            f"{info.sample_aspect_ratio}; choose h264 or hevc, or mp4."
+            f"{info.sample_aspect_ratio} (it becomes {written.sample_aspect_ratio})"
+            + (f"; {' or '.join(others)} may." if others else ".")
         )
+    promised = [name for name in info.side_data if not losses([name], info, encode.codec)]
+    for name in promised:
+        if name not in written.side_data:
+            lost.append(f"{output.suffix} with {written.codec} does not keep the {name}.")
     with open_input(output) as container:
         kept = {key.lower() for key in container.metadata}
+        kept |= {key.lower() for stream in container.streams for key in stream.metadata}
     gone = [key for key in metadata if key.lower() not in kept]
     if gone:
         lost.append(f"{output.suffix} does not keep the metadata {', '.join(sorted(gone))}.")

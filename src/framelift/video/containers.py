@@ -1,11 +1,13 @@
 """Names of video files, which containers framelift writes, and what each of them can hold."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.stream import Stream
 
@@ -31,6 +33,10 @@ _CODECS: dict[str, tuple[Codec, ...]] = {
     "mov": ("h264", "hevc", "prores"),
     "matroska": ("h264", "hevc", "av1", "ffv1", "prores", "vp9"),
     "webm": ("av1", "vp9"),
+}
+_FAMILIAR = {
+    "audio": {"mov": "opus"},
+    "subtitle": {"mov": "mov_text", "mp4": "mov_text", "matroska": "subrip", "webm": "webvtt"},
 }
 
 
@@ -62,13 +68,19 @@ def is_quicktime(form: str) -> bool:
     return form in ("mp4", "mov")
 
 
-def fits(form: str, stream: Stream) -> bool:
-    """Whether a stream can be copied into a container format: tried by writing a header."""
+def suffixes_for(codec: Codec) -> dict[str, str]:
+    """The containers that can hold a video codec: libav's name and the usual suffix."""
+    names = {name: suffix for suffix, name in reversed(_FORMATS.items())}
+    return {name: names[name] for name, codecs in _CODECS.items() if codec in codecs}
+
+
+def fits(form: str, add: Callable[[OutputContainer], object]) -> bool:
+    """Whether a container format takes the stream that `add` adds: tried by writing a header."""
     try:
         with io.BytesIO() as sink:
             trial = av.open(sink, "w", format=form)
             try:
-                copy_stream(trial, stream)
+                add(trial)
                 trial.start_encoding()
             finally:
                 trial.close()
@@ -78,8 +90,30 @@ def fits(form: str, stream: Stream) -> bool:
 
 
 def copy_stream(container: OutputContainer, stream: AnyStream) -> AnyStream:
-    """Add a stream with the parameters, metadata and disposition of `stream`."""
+    """Add a stream with the parameters, metadata and disposition of `stream`.
+
+    Raises ValueError if PyAV does not know that the container can hold it.
+    """
     copy = container.add_stream_from_template(stream, opaque=True)
+    return describe_like(copy, stream)
+
+
+def copy_verbatim(container: OutputContainer, stream: Stream) -> Stream:
+    """Add a stream with the very parameters of `stream`, its tag included.
+
+    PyAV asks libav for the container's own codecs only; Matroska holds many more under the tags
+    of AVI and WMV. The stream is begun as one that every container takes, and the null filter
+    then puts the parameters of `stream` in its place.
+    """
+    known = _FAMILIAR[stream.type]
+    copy = container.add_mux_stream(known.get(container.format.name, known["mov"]))
+    BitStreamFilterContext("null", in_stream=stream, out_stream=copy)
+    copy.time_base = stream.time_base
+    return describe_like(copy, stream)
+
+
+def describe_like(copy: AnyStream, stream: Stream) -> AnyStream:
+    """Give a stream the metadata and disposition of another."""
     copy.metadata.update(clean_metadata(stream.metadata))
     copy.disposition = stream.disposition
     return copy

@@ -160,10 +160,13 @@ def _quality(encode: EncodeSettings) -> str:
 def _h264(encode: EncodeSettings, info: VideoInfo, threads: int, size: _Size) -> dict[str, str]:
     """mbtree off: with it, x264 encodes equal frames differently from run to run."""
     crf = "0" if encode.lossless else _quality(encode)
+    params = ["open-gop=0", "stitchable=1", "mbtree=0"]
+    names = {"master-display": "mastering-display", "max-cll": "cll"}
+    params += [f"{names[key]}={value}" for key, value in info.static_hdr.items()]
     return {
         "crf": crf,
         "preset": encode.speed or "medium",
-        "x264-params": "open-gop=0:stitchable=1:mbtree=0",
+        "x264-params": ":".join(params),
     }
 
 
@@ -173,19 +176,17 @@ def _hevc(encode: EncodeSettings, info: VideoInfo, threads: int, size: _Size) ->
         params.append(f"pools={threads}")
     if encode.lossless:
         params.append("lossless=1")
-    if info.color.is_hdr:
-        params += [f"{key}={value}" for key, value in info.static_hdr.items()]
-    options = {"preset": encode.speed or "medium", "x265-params": ":".join(params)}
+    params += [f"{key}={value}" for key, value in info.static_hdr.items()]
+    options = {"preset": encode.speed or "medium", "x265-params": ":".join(params), "a53cc": "1"}
     return options if encode.lossless else {"crf": _quality(encode), **options}
 
 
 def _av1(encode: EncodeSettings, info: VideoInfo, threads: int, size: _Size) -> dict[str, str]:
     params = [f"lp={min(threads, 6)}"] if threads else []
-    if info.color.is_hdr:
-        if "master-display" in info.static_hdr:
-            params.append(f"mastering-display={_svt_mastering(info.static_hdr['master-display'])}")
-        if "max-cll" in info.static_hdr:
-            params.append(f"content-light={info.static_hdr['max-cll']}")
+    if "master-display" in info.static_hdr:
+        params.append(f"mastering-display={_svt_mastering(info.static_hdr['master-display'])}")
+    if "max-cll" in info.static_hdr:
+        params.append(f"content-light={info.static_hdr['max-cll']}")
     options = {"crf": _quality(encode), "preset": encode.speed or "8"}
     return {**options, "svtav1-params": ":".join(params)} if params else options
 

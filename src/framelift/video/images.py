@@ -46,8 +46,8 @@ class ImageWriter:
         with writing(path):
             path.mkdir(parents=True)
 
-    def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Write one frame: RGB [H, W, 3], uint8 or uint16 over 0..65535."""
+    def write(self, rgb: np.ndarray, pts: int, duration: int, captions: object = None) -> None:
+        """Write one frame: RGB [H, W, 3], uint8 or uint16 over 0..65535; without `captions`."""
         assert rgb.shape == (*self._size, 3), (rgb.shape, self._size)
         self._pts.append(pts)
         self._durations.append(duration)

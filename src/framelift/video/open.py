@@ -19,6 +19,7 @@ IMAGE_FORMATS = "png_pipe,jpeg_pipe,tiff_pipe,bmp_pipe,webp_pipe"
 _PLAYLIST = re.compile(
     rb"\s*(ffconcat|#EXTM3U|<\?xml|<MPD|<smil|\[playlist\]|file\s+['\"\w/])", re.IGNORECASE
 )
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/", re.ASCII)  # a drive has one letter only
 
 
 def open_input(path: Path, demuxer: str | None = None) -> InputContainer:
@@ -28,6 +29,11 @@ def open_input(path: Path, demuxer: str | None = None) -> InputContainer:
     for anything that is not an ordinary media file.
     """
     try:
+        if _ADDRESS.match(str(path)) and not path.exists():
+            raise InputError(
+                f"{path} is an address; only local files are read.",
+                "Download the video first and name the file.",
+            )
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a video.", "Name a video file.")
         if not path.exists():

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
@@ -18,8 +17,10 @@ from av.video.stream import VideoStream
 from framelift.errors import InputError
 from framelift.types import VideoInfo
 from framelift.video import color
+from framelift.video.listing import Listed, listing
 from framelift.video.open import open_input
 from framelift.video.sequence import find_images, gaps, read_image
+from framelift.video.side_data import carried_by, dolby_vision, read_side_data
 
 DEFAULT_RATE = Fraction(24)
 _CLAIMS = ("mov", "matroska", "avi", "flv", "asf", "nut", "mxf")  # their headers tell the length
@@ -85,7 +86,10 @@ def _describe(
     )
     time_base = stream.time_base or 1 / rate
     duration = _seconds(container, stream, float((frame.pts or 0) * time_base))
-    rotation, mirrored = _orientation(frame)
+    listed = listing(container)
+    facts = listed.get(stream.index, Listed())
+    sides = dict(read_side_data(frame)[0])
+    rotation, mirrored = _orientation(frame, sides)
     info = VideoInfo(
         path=path,
         width=frame.width,
@@ -105,27 +109,27 @@ def _describe(
         color=color.tags(frame),
         interlaced=frame.interlaced_frame,
         alpha=_has_alpha(frame) or stream.metadata.get("alpha_mode") == "1",
-        audio=tuple(label(s) for s in container.streams.audio),
-        subtitles=tuple(label(s) for s in container.streams.subtitles),
+        audio=tuple(label(s, listed.get(s.index)) for s in container.streams.audio),
+        subtitles=tuple(label(s, listed.get(s.index)) for s in container.streams.subtitles),
         attachments=tuple(
             s.metadata.get("filename", "unnamed") for s in container.streams.attachments
         ),
         chapters=len(container.chapters()),
-        static_hdr=_static_hdr(frame),
+        static_hdr=_static_hdr(sides),
+        side_data=tuple(sorted(carried_by(frame, facts))),
+        dolby_vision=dolby_vision(facts, sides),
     )
     color.check(info.color, path)
-    return replace(info, warnings=tuple(_warnings(info, container, frame)))
+    return replace(info, warnings=tuple(_warnings(info, container, listed)))
 
 
-def _warnings(info: VideoInfo, container: InputContainer, frame: VideoFrame) -> list[str]:
+def _warnings(info: VideoInfo, container: InputContainer, listed: dict[int, Listed]) -> list[str]:
     found = []
     if rest := pictures(container)[1:]:
-        names = ", ".join(f"#{s.index} {label(s)}" for s in rest)
+        names = ", ".join(f"#{s.index} {label(s, listed.get(s.index))}" for s in rest)
         found.append(f"Only the first video stream is upscaled; left out: {names}.")
     if info.alpha:
         found.append("The transparency (alpha channel) is dropped.")
-    if _side_data(frame).keys() & {Type.DYNAMIC_HDR_PLUS, Type.DOVI_METADATA}:
-        found.append("Dynamic HDR metadata (HDR10+ or Dolby Vision) is dropped.")
     return found
 
 
@@ -154,10 +158,12 @@ def claimed_end(container: InputContainer, stream: VideoStream) -> tuple[float |
     return whole, False
 
 
-def label(stream: Stream) -> str:
-    """A stream in words: codec, language and title."""
-    codec = stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
-    parts = (codec or "unknown", stream.metadata.get("language"), stream.metadata.get("title"))
+def label(stream: Stream, listed: Listed | None = None) -> str:
+    """A stream in words: codec (else the container's tag for it), language and title."""
+    listed = listed or Listed()
+    codec = stream.codec_context.codec.canonical_name if stream.codec_context else listed.codec
+    codec = codec or listed.tag or "unknown"
+    parts = (codec, stream.metadata.get("language"), stream.metadata.get("title"))
     return " ".join(part for part in parts if part and part != "und")
 
 
@@ -170,24 +176,18 @@ def _has_alpha(frame: VideoFrame) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
-    sides: Any = frame.side_data
-    return {sides[index].type: bytes(sides[index]) for index in range(len(sides))}
-
-
-def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+def _orientation(frame: VideoFrame, sides: dict[Type, bytes]) -> tuple[int, bool]:
     """Rotation in degrees counter-clockwise and whether the picture is mirrored as well."""
-    matrix = _side_data(frame).get(Type.DISPLAYMATRIX)
+    matrix = sides.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return 0, False
     a, b, _, c, d = memoryview(matrix).cast("i").tolist()[:5]
     return int(frame.rotation), a * d - b * c < 0
 
 
-def _static_hdr(frame: VideoFrame) -> dict[str, str]:
-    """Mastering display and content light level, written as x265 and SVT-AV1 options."""
+def _static_hdr(sides: dict[Type, bytes]) -> dict[str, str]:
+    """Mastering display and content light level, written as x265's options."""
     found: dict[str, str] = {}
-    sides = _side_data(frame)
     mastering = sides.get(Type.MASTERING_DISPLAY_METADATA)
     light = sides.get(Type.CONTENT_LIGHT_LEVEL)
     if mastering is not None:
@@ -236,6 +236,7 @@ def _probe_images(path: Path, images: list[Path], rate: Fraction) -> VideoInfo:
         interlaced=False,
         alpha=_has_alpha(frame),
         is_images=True,
+        side_data=tuple(sorted(carried_by(frame))),
         warnings=tuple(warnings),
     )
     color.check(info.color, path)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from av import VideoFrame
 from av.filter import Graph
+from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
 from framelift.errors import InputError
@@ -19,7 +20,11 @@ from framelift.video.decode import Damage, Picture, decode, usual_step
 from framelift.video.open import open_input
 from framelift.video.probe import claimed_end, probe, video_stream
 from framelift.video.sequence import find_images, read_images
+from framelift.video.side_data import carried_by, read_side_data, tiny
 from framelift.video.timeline import Timeline, scan
+
+Captions = VideoFrame
+"""A tiny picture that carries the closed captions of another one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,17 @@ class Frame:
         """A cheap small version, `width` pixels wide: BGR, uint8, [h, w, 3]."""
         return self._convert.thumbnail(self._picture, width)
 
+    def captions(self) -> Captions | None:
+        """A tiny picture that carries this one's closed captions, for SegmentWriter; or None.
+
+        A picture that stands in for a lost one has none: its captions have been shown.
+        """
+        if self.repaired or all(
+            kind is not Type.A53_CC for kind, _ in read_side_data(self._picture)[0]
+        ):
+            return None
+        return tiny(self._picture)
+
 
 @dataclass
 class ReadReport:
@@ -59,6 +75,8 @@ class ReadReport:
     expected_seconds: float | None = None
     got_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    side_data: set[str] = field(default_factory=set)
+    """Names of what the pictures carry besides their pixels."""
 
     @property
     def damaged(self) -> bool:
@@ -120,8 +138,10 @@ class VideoReader:
     def _watched(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
         """Mention interlaced pictures in a progressive video."""
         combed = 0
+        report.side_data.update(self.info.side_data)
         for picture in pictures:
             combed += picture.frame.interlaced_frame
+            report.side_data |= carried_by(picture.frame)
             yield picture
         if combed and not self._deinterlace:
             report.warnings.append(
@@ -265,6 +285,12 @@ def _told_end(stream: VideoStream, timeline: Timeline, damage: Damage) -> int | 
 
 
 def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:
+    if info.dolby_vision is not None:
+        raise InputError(
+            f"{info.path} is Dolby Vision of profile {info.dolby_vision}: its picture has colours "
+            "that only Dolby Vision can show.",
+            "Convert it to HDR10 or ordinary video (BT.709) first.",
+        )
     if info.interlaced and not deinterlace:
         raise InputError(
             f"{info.path} is interlaced.", "Pass --deinterlace to turn it into whole frames first."

@@ -1,21 +1,25 @@
 """Everything of the source that is not the upscaled picture: copied, packet by packet."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av.error
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Discard, Stream
+from av.stream import Discard
 
-from framelift.video.containers import clean_metadata, copy_stream, fits
-from framelift.video.open import open_input
-from framelift.video.probe import is_cover, label, pictures
+from framelift.types import Codec
+from framelift.video.convert import Track
+from framelift.video.probe import is_cover
+from framelift.video.streams import add, decide
 from framelift.video.timeline import Clock, Timeline, read_packets
 
-_MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)")
 
 
 @dataclass(frozen=True)
@@ -32,48 +36,16 @@ class Span:
 
 
 def add_side_streams(
-    source: InputContainer, path: Path, output: OutputContainer, warnings: list[str]
-) -> dict[int, Stream]:
-    """Add a copy of every stream of the open file `path` but the pictures.
+    source: InputContainer, path: Path, output: OutputContainer, codec: Codec, warnings: list[str]
+) -> dict[int, Track]:
+    """Add every stream of the open file `path` but the pictures, as `streams.decide` says.
 
-    Returns output streams by source index; `warnings` names what the container cannot hold.
+    Returns the tracks of the output by source index; `warnings` gets what `decide` says.
     """
-    copies: dict[int, Stream] = {}
-    form = output.format.name
-    rest = {s.index for s in pictures(source)}
-    for stream in source.streams:
-        if stream.index in rest or _is_own_chapters(source, stream):
-            continue
-        if form == "matroska" and is_cover(stream) and _attach_cover(path, output, stream):
-            continue
-        if fits(form, stream):
-            copies[stream.index] = copy_stream(output, stream)
-        else:
-            warnings.append(f"The {_describe(stream)} is left out: {form} cannot hold it.")
-    return copies
-
-
-def _describe(stream: Stream) -> str:
-    kind = "cover picture" if is_cover(stream) else f"{stream.type} stream"
-    if stream.type == "attachment":
-        kind = "attachment"
-    return f"{kind} #{stream.index} ({stream.metadata.get('filename') or label(stream)})"
-
-
-def _is_own_chapters(source: InputContainer, stream: Stream) -> bool:
-    """mp4 keeps chapters twice; the copy in a text track is written anew from the list."""
-    return stream.type == "data" and stream.name == "bin_data" and bool(source.chapters())
-
-
-def _attach_cover(path: Path, output: OutputContainer, stream: Stream) -> bool:
-    """Matroska keeps cover art as an attached file."""
-    name, mime = _MIME.get(stream.codec_context.codec.canonical_name, (None, None))
-    if name is None or mime is None:
-        return False
-    with open_input(path) as source:
-        cover = next(p for p in source.demux(source.streams[stream.index]) if p.size)
-        output.add_attachment(stream.metadata.get("filename", name), mime, bytes(cover))
-    return True
+    decisions, notes = decide(source, output.format.name, codec)
+    warnings.extend(notes)
+    tracks = {d.index: add(output, source, path, d) for d in decisions}
+    return {index: track for index, track in tracks.items() if track is not None}
 
 
 def copy_chapters(
@@ -96,54 +68,97 @@ def copy_chapters(
         output.set_chapters(chapters)
 
 
-def copy_metadata(source: InputContainer, output: OutputContainer) -> None:
-    """Copy what the container as a whole says about itself."""
-    output.metadata.update(clean_metadata(source.metadata))
+def later_timecode(timecode: str, frames: int, rate: Fraction) -> str | None:
+    """The timecode so many frames after `timecode`; None if it cannot be read.
+
+    With ";" or "." the first numbers of every minute but each tenth are left out (SMPTE ST 12-1),
+    two at 29.97 frames a second and four at 59.94.
+    """
+    found = _TIMECODE.fullmatch(timecode)
+    if found is None:
+        return None
+    hours, minutes, seconds, shown = (int(found[n]) for n in (1, 2, 3, 5))
+    count = round(rate)
+    dropped = count // 15 if found[4] != ":" and count % 30 == 0 else 0
+    passed = hours * 60 + minutes
+    number = (passed * 60 + seconds) * count + shown - dropped * (passed - passed // 10) + frames
+    if dropped:
+        tens, rest = divmod(number, 600 * count - 9 * dropped)
+        inside = max(0, rest - 60 * count) // (60 * count - dropped) + (rest >= 60 * count)
+        number += dropped * (9 * tens + inside)
+    number %= 24 * 3600 * count
+    seconds, shown = divmod(number, count)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{found[4]}{shown:02}"
 
 
 def side_packets(
-    source: InputContainer, copies: dict[int, Stream], span: Span, timeline: Timeline
+    source: InputContainer,
+    tracks: dict[int, Track],
+    span: Span,
+    timeline: Timeline,
+    warnings: list[str],
 ) -> Iterator[Packet]:
-    """Yield the packets of the copied streams on the timeline, moved so that the span starts at 0.
+    """Yield the packets of the side streams on the timeline, moved so that the span starts at 0.
 
     Packets outside the span are dropped; those that overlap it are kept. Decoding times are made
-    to increase, since containers insist on it; the data of packets is untouched.
+    to increase, since containers insist on it. `warnings` gets what could not be read.
     """
     for stream in source.streams:
-        stream.discard = Discard.default if stream.index in copies else Discard.all
+        stream.discard = Discard.default if stream.index in tracks else Discard.all
     last: dict[int, int] = {}
     clock = Clock(timeline)
-    for packet in read_packets(source, _chosen(source, copies)):
-        if is_cover(packet.stream) and packet.size:
-            packet.pts = packet.dts = 0
-            packet.stream = copies[packet.stream_index]
-            yield packet
-            continue
-        clock.move(packet)
-        if packet.pts is None and packet.dts is None:
-            continue
-        dts = packet.dts if packet.dts is not None else packet.pts
-        pts = packet.pts if packet.pts is not None else packet.dts
-        assert dts is not None
-        assert pts is not None
-        base = packet.time_base
-        if not span.whole:
-            begin, end = pts * base, (pts + (packet.duration or 0)) * base
-            outside = (span.end is not None and begin >= span.end) or end < span.start
-            if outside or (end == span.start and begin < end):
-                continue
-            shift = round(span.start / base)
-            pts, dts = pts - shift, dts - shift
-            if packet.stream.type == "subtitle" and pts < 0:
-                packet.duration = max(0, (packet.duration or 0) + pts)
-                pts = dts = 0
+    damaged: Counter[int] = Counter()
+    for packet in _readable(source, tracks, warnings):
         index = packet.stream_index
-        packet.dts = dts = max(dts, last.get(index, dts - 1) + 1)
-        packet.pts = max(pts, dts)
-        last[index] = dts
-        packet.stream = copies[index]
-        yield packet
+        if is_cover(packet.stream):
+            packet.pts = packet.dts = 0
+        else:
+            clock.move(packet)
+            if not _move(packet, span):
+                continue
+        try:
+            converted = list(tracks[index].convert(packet))
+        except (av.error.FFmpegError, ValueError):
+            damaged[index] += 1
+            continue
+        for new in converted:
+            assert new.pts is not None
+            assert new.dts is not None
+            new.dts = max(new.dts, last.get(index, new.dts - 1) + 1)
+            new.pts = max(new.pts, new.dts)
+            last[index] = new.dts
+            new.stream = tracks[index].stream
+            yield new
+    for index, count in damaged.items():
+        warnings.append(f"{count} packets of stream #{index} were damaged and are left out.")
 
 
-def _chosen(source: InputContainer, copies: dict[int, Stream]) -> Sequence[Stream]:
-    return [stream for stream in source.streams if stream.index in copies]
+def _readable(
+    source: InputContainer, tracks: dict[int, Track], warnings: list[str]
+) -> Iterator[Packet]:
+    """The non-empty packets of the side streams, read on after errors as long as it helps."""
+    streams = [stream for stream in source.streams if stream.index in tracks]
+    broken_off = yield from read_packets(source, streams)
+    if broken_off:
+        warnings.append("Sound and other streams end early: the rest of the file cannot be read.")
+
+
+def _move(packet: Packet, span: Span) -> bool:
+    """Complete a packet's times and move them; False for one outside the span or without times."""
+    dts = packet.dts if packet.dts is not None else packet.pts
+    pts = packet.pts if packet.pts is not None else packet.dts
+    if dts is None or pts is None:
+        return False
+    if not span.whole:
+        base = packet.time_base
+        begin, end = pts * base, (pts + (packet.duration or 0)) * base
+        outside = (span.end is not None and begin >= span.end) or end < span.start
+        if outside or (end == span.start and begin < end):
+            return False
+        shift = round(span.start / base)
+        pts, dts = pts - shift, dts - shift
+        if packet.stream.type == "subtitle" and pts < 0:
+            packet.duration = max(0, (packet.duration or 0) + pts)
+            pts = dts = 0
+    packet.pts, packet.dts = pts, dts
+    return True

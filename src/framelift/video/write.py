@@ -1,5 +1,6 @@
 """Encode one segment of the output video."""
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from av import VideoFrame
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -16,6 +18,7 @@ from framelift.types import EncodeSettings, VideoInfo
 from framelift.video.color import FromRGB, stamp
 from framelift.video.encoders import plan
 from framelift.video.faults import writing
+from framelift.video.side_data import CAPTIONS, CARRIED, reshaped
 
 # A segment stores frame numbers, not times: Matroska counts milliseconds, so number n is written
 # at n * 40 ms and read back exactly whatever the time base of the video.
@@ -58,6 +61,7 @@ class SegmentWriter:
         self.padding = encoding.padding
         self.warnings = encoding.warnings
         self._size = height, width
+        self._captions = encode.codec in CARRIED[CAPTIONS]
         self._pts: list[int] = []
         self._durations: list[int] = []
         self._convert = FromRGB(encoding.pixel_format, encoding.color)
@@ -81,6 +85,7 @@ class SegmentWriter:
 
     def _open(self, encode: EncodeSettings) -> None:
         context = self._stream.codec_context
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to stderr itself: only errors
         try:
             with writing(self.path):
                 self._container.start_encoding()
@@ -94,18 +99,34 @@ class SegmentWriter:
                 ) from error
             raise
 
-    def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:
-        """Encode one frame: RGB [H, W, 3], uint8 or uint16 over 0..65535; times as in Segment."""
+    def write(
+        self, rgb: np.ndarray, pts: int, duration: int, captions: VideoFrame | None = None
+    ) -> None:
+        """Encode one frame: RGB [H, W, 3], uint8 or uint16 over 0..65535; times as in Segment.
+
+        `captions` is a picture whose closed captions the frame takes over, where h264 or hevc is
+        written.
+        """
         assert rgb.shape == (*self._size, 3), (rgb.shape, self._size)
         right, bottom = self.padding
         if right or bottom:
             rgb = np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="edge")
         frame = self._convert(rgb)
+        if captions is not None and self._captions:
+            frame = self._captioned(frame, captions)
         frame.pts, frame.time_base = len(self._pts), self._tick
         self._pts.append(pts)
         self._durations.append(duration)
         with writing(self.path):
             self._mux(self._stream.encode(frame))
+
+    def _captioned(self, frame: VideoFrame, captions: VideoFrame) -> VideoFrame:
+        """The pixels of `frame` in a picture that has the side data of `captions`."""
+        carrier = reshaped(captions, frame.width, frame.height, frame.format.name)
+        for plane, pixels in zip(carrier.planes, frame.planes, strict=True):
+            plane.update(bytes(pixels))
+        stamp(carrier, self._convert.color)
+        return carrier
 
     def close(self) -> Segment:
         """Finish the file and bring it to the disk."""
