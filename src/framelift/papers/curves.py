@@ -103,7 +103,7 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
                 axes.plot(places, ends, "_", color=color, markersize=5)
     if len(xs) <= 12:
         axes.set_xticks(xs, [f"{x:g}" for x in xs])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
     axes.grid(axis="y", color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     if any(curve.title for curve in panel.curves):
