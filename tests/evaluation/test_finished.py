@@ -62,7 +62,7 @@ def test_several_methods_and_a_low_resolution_clip(tmp_path, results):
     )  # fmt: skip
     assert found.methods == ("sr", "ours")
     assert found.mean("ours", "psnr") == float("inf")
-    assert found.own["river"]["we"] == found.values["river"]["ours"]["we"]
+    assert found.truth["river"]["we"] == found.values["river"]["ours"]["we"]
     assert '"inf"' in (tmp_path / "out/results.json").read_text()
 
 

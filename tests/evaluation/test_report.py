@@ -31,9 +31,9 @@ def test_the_files_agree_with_the_results(tmp_path, run):
     assert float(rows[3]["psnr"]) == results.values["town"]["bicubic"]["psnr"]
     assert rows[2]["method"] == "ground truth"
     assert rows[2]["psnr"] == ""
-    assert float(rows[2]["we"]) == results.own["river"]["we"]
+    assert float(rows[2]["we"]) == results.truth["river"]["we"]
     lines = (out / "results.md").read_text().splitlines()
-    assert lines[0] == "| method | PSNR (dB) ↑ | WE (10⁻³) → |"
+    assert lines[0] == "| method | PSNR (dB) ↑ | WE (10⁻³) → | s a frame |"
     assert lines[2].startswith(f"| bicubic | {results.mean('bicubic', 'psnr'):.2f} |")
     assert any("centre" not in line and "×4 by bi" in line for line in lines)
 

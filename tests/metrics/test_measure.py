@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from framelift.errors import InputError
-from framelift.metrics.base import Frame, Moment
+from framelift.metrics.base import Frame, Sample
 from framelift.metrics.measure import measure_clip
 from framelift.metrics.registry import build_metrics
 
@@ -16,18 +16,18 @@ NAMES = ["psnr", "ssim", "niqe", "tof", "we"]
 class Probe:
     """A real metric that watches: the mean of the frame, and how many frames are alive."""
 
-    name, better, needs, has_own = "probe", "higher", frozenset(), True
+    name, better, needs, has_truth_value = "probe", "higher", frozenset(), True
 
     def __init__(self):
         self.protocol = {}
         self.frames = weakref.WeakSet()
         self.most = 0
 
-    def __call__(self, moment: Moment) -> float:
-        self.frames.add(moment.sr)
+    def __call__(self, sample: Sample) -> float:
+        self.frames.add(sample.sr)
         self.most = max(self.most, len(self.frames))
-        before = moment.sr.previous
-        return float(moment.sr.rgb.mean()) - (float(before.rgb.mean()) if before else 0)
+        before = sample.sr.previous
+        return float(sample.sr.rgb.mean()) - (float(before.rgb.mean()) if before else 0)
 
 
 def clip(count, height=16, width=20, step=0.01):
@@ -38,7 +38,7 @@ def test_values_per_method_metric_and_frame():
     found = measure_clip([Probe()], {"a": clip(3), "b": clip(3, step=0.02)}, clip(3, step=0.03))
     assert found.values["a"]["probe"] == pytest.approx([0.2, 0.01, 0.01], abs=1e-6)
     assert found.values["b"]["probe"] == pytest.approx([0.2, 0.02, 0.02], abs=1e-6)
-    assert found.own["probe"] == pytest.approx([0.2, 0.03, 0.03], abs=1e-6)
+    assert found.truth["probe"] == pytest.approx([0.2, 0.03, 0.03], abs=1e-6)
 
 
 def test_two_frames_of_each_source_are_alive():
@@ -68,7 +68,7 @@ def test_sources_are_read_at_the_same_pace():
 def test_without_a_truth_only_what_needs_none_is_measured():
     metrics = build_metrics(NAMES)
     found = measure_clip(metrics, {"a": clip(2, 200, 200)})
-    assert found.own == {}
+    assert found.truth == {}
     assert found.values["a"]["psnr"] == [None, None]
     assert found.values["a"]["we"] == [None, None]
 
@@ -77,7 +77,7 @@ def test_only_some_frames_may_be_measured():
     """Of a septuplet, its centre; its predecessor is still known."""
     found = measure_clip([Probe()], {"a": clip(7)}, clip(7), measured={3})
     assert found.values["a"]["probe"] == [*[None] * 3, pytest.approx(0.01, abs=1e-6), *[None] * 3]
-    assert [v is None for v in found.own["probe"]] == [True] * 3 + [False] + [True] * 3
+    assert [v is None for v in found.truth["probe"]] == [True] * 3 + [False] + [True] * 3
 
 
 def test_a_measured_frame_does_not_depend_on_the_others(clip_of):

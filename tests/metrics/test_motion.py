@@ -1,5 +1,6 @@
-"""Warping error and tOF of clips whose motion is known."""
+"""Warping error and tOF of clips whose motion is known, and change where there is none."""
 
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_a_still_clip_that_flickers_by_arithmetic():
     wanted = (10 / 255) ** 2 * 1000
     found = error(clip, build_flow("dis"))
     assert found.values["x"]["we"] == [None, pytest.approx(wanted, rel=1e-5)]
-    assert found.own["we"] == found.values["x"]["we"]
+    assert found.truth["we"] == found.values["x"]["we"]
     pixels = error(clip, build_flow("dis"), we_divisor="pixels").values["x"]["we"][1]
     assert pixels == pytest.approx(3 * wanted, rel=1e-5)
 
@@ -97,7 +98,7 @@ def test_dis_follows_a_real_frame(clip_of, measure):
     still = float((clip[0] - clip[1]).square().mean()) * 1000
     found = measure(["we"], {"sr": clip}, clip)
     assert 0 < found.values["sr"]["we"][1] < 0.1 * still
-    assert found.values["sr"]["we"] == found.own["we"]
+    assert found.values["sr"]["we"] == found.truth["we"]
 
 
 def test_a_blurred_clip_has_a_lower_error_than_the_truth(clip_of, measure):
@@ -105,7 +106,7 @@ def test_a_blurred_clip_has_a_lower_error_than_the_truth(clip_of, measure):
     clip = [f + 0.05 * torch.randn(f.shape) for f in clip_of(2, 3, 0)]
     soft = [F.avg_pool2d(f, 5, 1, 2) for f in clip]
     found = measure(["we"], {"soft": soft}, clip)
-    assert found.values["soft"]["we"][1] < 0.5 * found.own["we"][1]
+    assert found.values["soft"]["we"][1] < 0.5 * found.truth["we"][1]
 
 
 def test_the_mask_leaves_out_what_a_square_covers_and_uncovers():
@@ -156,7 +157,7 @@ def test_flow_of_the_output_is_its_own():
     flow = KnownFlow(2, 0)
     found = error(sr, flow, gt, we_flow="output")
     assert found.values["x"]["we"][1] == pytest.approx(by_hand(sr, 2, 0), rel=1e-5)
-    assert found.own["we"][1] == pytest.approx(by_hand(gt, 2, 0), rel=1e-5)
+    assert found.truth["we"][1] == pytest.approx(by_hand(gt, 2, 0), rel=1e-5)
     assert len(flow.calls) == 4
 
 
@@ -212,3 +213,17 @@ def test_results_of_several_sizes_share_the_flow_of_the_input():
     found = measure_clip([metric], clips, lr=moving(2, 1, 0, 3, 4)).values
     assert found["4"]["we"][1] == pytest.approx(by_hand(clips["4"], 4, 0), rel=1e-5)
     assert found["2"]["we"][1] == pytest.approx(by_hand(clips["2"], 2, 0), rel=1e-5)
+
+
+def test_still_change_is_rms_in_levels_where_the_input_stands_still(measure):
+    still = [torch.full((3, 16, 16), 0.5)] * 4
+    noise = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(t)) for t in range(4)]
+    found = measure(["still"], {"same": [noise[0]] * 4, "noisy": noise}, lr=still)
+    assert found.values["same"]["still"] == [None, 0, 0, 0]
+    eight = [(frame * 255).round() for frame in noise]
+    expected = [float((a - b).square().mean().sqrt()) for a, b in pairwise(eight)]
+    assert found.values["noisy"]["still"][1:] == pytest.approx(expected, rel=1e-6)
+    moving = [*still[:2], torch.full((3, 16, 16), 0.6), *still[:1]]
+    changes = measure(["still"], {"noisy": noise}, lr=moving).values["noisy"]["still"]
+    assert [v is None for v in changes] == [True, False, True, True]
+    assert measure(["still"], {"noisy": noise}).values["noisy"]["still"] == [None] * 4

@@ -34,7 +34,7 @@ def test_numbers_of_pyiqa(score, pair):
 def test_the_truth_has_its_own_value(score, measure, pair):
     sr, gt = (torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pair)
     found = measure(["niqe"], {"x": [sr]}, [gt])
-    assert found.own["niqe"] == [score("niqe", pair[1])]
+    assert found.truth["niqe"] == [score("niqe", pair[1])]
     assert found.values["x"]["niqe"] == [score("niqe", pair[0])]
 
 

@@ -10,13 +10,13 @@ from framelift.metrics.settings import MetricSettings
 
 
 def test_names():
-    basic = ["psnr", "ssim", "lpips", "dists", "niqe", "tlpips", "tof", "we"]
+    basic = ["psnr", "ssim", "lpips", "dists", "niqe", "tlpips", "tof", "we", "grid", "grain"]
     assert metric_names()[: len(basic)] == basic
     assert {"musiq", "clipiqa", "maniqa", "liqe"} < set(metric_names())
 
 
 def test_the_table_agrees_with_the_metrics():
-    for metric in build_metrics(["psnr", "ssim", "niqe", "tof", "we"]):
+    for metric in build_metrics(["psnr", "ssim", "niqe", "tof", "we", "grid", "grain", "still"]):
         assert METRICS[metric.name].better == metric.better
 
 

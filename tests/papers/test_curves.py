@@ -1,47 +1,69 @@
-"""Curves: what is drawn lies where it should."""
+"""Curves: what is drawn is what was given, and both files are whole."""
 
+from xml.etree import ElementTree
+
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from framelift.papers.curves import COLORS, Curve, chart, ticks
+from framelift.papers.curves import Curve, Panel, draw_curves, draw_panel
 
-
-@given(low=st.floats(-1e4, 1e4), span=st.floats(0, 1e4))
-def test_ticks_are_round_and_enclose(low, span):
-    high = low + span
-    found = ticks(low, high)
-    slack = 1e-9 * max(abs(low), abs(high), found[1] - found[0])
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
-    assert 2 <= len(found) <= 9
-    first = f"{found[1] - found[0]:.4e}"
-    assert first[:6] in ("1.0000", "2.0000", "5.0000")
+pytest.importorskip("matplotlib")
 
 
-def rows_of(picture, color):
-    return np.nonzero((picture == color).all(-1))
+@pytest.fixture
+def axes():
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
 
 
-def test_higher_values_are_drawn_higher_and_bars_span_their_interval():
-    low = Curve([(1, 10.0), (2, 11.0)], intervals=[(9.0, 11.0), None])
-    high = Curve([(1, 15.0), (2, 16.0)])
-    picture = chart([low, high], size=(200, 150), x_label="x", y_label="y")
-    assert picture.shape == (150, 200, 3)
-    assert rows_of(picture, COLORS[0])[0].mean() > rows_of(picture, COLORS[1])[0].mean() + 20
-    bar = rows_of(picture, COLORS[0])
-    assert np.ptp(bar[0]) > np.ptp(rows_of(picture, COLORS[1])[0])
+def bars(axes):
+    """Segments [(x, low), (x, high)] of each curve's intervals."""
+    return [np.array(found.get_segments()) for found in axes.collections]
+
+
+def test_points_and_intervals_are_the_numbers(axes):
+    low = Curve([(1, 10.0), (2, 11.0), (4, 12.0)], "low", [(9.0, 11.0), None, (11.5, 13.0)])
+    high = Curve([(1, 15.0), (4, 16.0)], "high", [(14.0, 15.5), (15.0, 17.0)])
+    draw_panel(axes, Panel([low, high], "title", "x", "y"))
+    lines = [line for line in axes.lines if line.get_marker() == "."]
+    assert [list(zip(*line.get_data(), strict=True)) for line in lines] == [low.points, high.points]
+    assert bars(axes)[0][:, :, 1].tolist() == [[9, 11], [11.5, 13]]
+    assert bars(axes)[1][:, :, 1].tolist() == [[14, 15.5], [15, 17]]
+    left, right = (found[0, 0, 0] for found in bars(axes))
+    assert 0.9 < left < 1 < right < 1.1  # side by side, at the same point
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "4"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["low", "high"]
+    bottom, top = axes.get_ylim()
+    assert bottom < 9
+    assert top > 17
+
+
+def test_a_logarithmic_axis(axes):
+    draw_panel(
+        axes, Panel([Curve([(1, 1.0), (100, 2.0)], intervals=[(0, 2), (1, 3)])] * 2, log_x=True)
+    )
+    assert axes.get_xscale() == "log"
+    (first, _), (last, _) = (sorted(found[:, 0, 0]) for found in bars(axes))
+    assert first < 1 < last
+    assert first * last == pytest.approx(1)
+    assert axes.get_legend() is None
 
 
 @pytest.mark.parametrize("log_x", [False, True])
-def test_one_point_and_values_that_are_not_finite(log_x):
-    picture = chart([Curve([(3, 7.0)], "one"), Curve([(3, 7.5)], "two")], log_x=log_x)
-    assert picture.std() > 5
-
-
-def test_distance_on_a_logarithmic_axis():
-    curve = Curve([(1, 0.0), (10, 0.0), (100, 1.0)])
-    linear, log = (chart([curve], size=(300, 100), log_x=b) for b in (False, True))
-    columns = [rows_of(p[-60:], COLORS[0])[1] for p in (linear, log)]
-    assert len(columns[0]) < len(columns[1])
+def test_both_files_for_one_point_and_values_that_are_not_finite(tmp_path, log_x):
+    panels = [
+        Panel([Curve([(3, 7.0)], "one", [(6.0, 8.0)]), Curve([(3, 7.5)], "two")], log_x=log_x),
+        Panel([Curve([(3, float("inf")), (4, 2.0)])], log_x=log_x),
+        Panel([Curve([(3, 2.0)])]),
+    ]
+    png, svg = draw_curves(tmp_path / "fig9", panels, columns=2)
+    picture = cv2.imread(str(png))
+    assert picture.shape == (2 * 360, 2 * 504, 3)
+    assert picture[:360].std() > 5
+    assert (picture[400:, 504:] == 255).all()  # no fourth panel
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    before = svg.read_bytes(), png.read_bytes()
+    draw_curves(tmp_path / "fig9", panels, columns=2)
+    assert (svg.read_bytes(), png.read_bytes()) == before

@@ -49,4 +49,4 @@ def test_steps_curve_has_a_point_for_every_row(make):
     made = make("stablevsr/fig6", rows=item.rows[:3])
     assert [row.settings["steps"] for row in item.rows[:3]] == [1, 2, 4]
     assert len(next(b.ours for b in made.blocks if b.ours)) == 3
-    assert cv2.imread(str(made.files[0])).shape[:2] == (224, 280)
+    assert cv2.imread(str(made.files[0])).std() > 5

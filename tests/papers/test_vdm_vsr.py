@@ -1,7 +1,6 @@
 """VDM-VSR's figures and tables through the real command's function, with a tiny random prior."""
 
 import gzip
-import json
 from dataclasses import replace
 
 import cv2
@@ -53,17 +52,21 @@ def make(tmp_path, mnist, tiny_vdm_vsr):
     return make
 
 
+def samples(folder):
+    """The files of finished samples."""
+    return sorted((folder / "cache").rglob("*.json"))
+
+
 FIG3 = ("vdm-vsr/fig3", "references=2", "counts=1,3,4", "batch=5")
 
 
 def test_orders_of_frames(make, tmp_path):
     made = make(*FIG3)
     content = read_json(tmp_path / "made/results.json")
-    lines = (tmp_path / "made/samples.jsonl").read_text().splitlines()
-    kept = [tuple(json.loads(line)["point"]["kept"]) for line in lines]
-    assert content["computed"] == len(lines)
+    kept = [tuple(read_json(path)["of"]["point"]["kept"]) for path in samples(tmp_path / "made")]
+    assert content["computed"] == len(kept)
     assert kept.count((0, 1, 2, 3)) == 2  # all orders share the last point of a reference,
-    assert len(lines) <= 2 * 3 * 3 - 2 * 3  # and frame 1 alone begins two of them
+    assert len(kept) <= 2 * 3 * 3 - 2 * 3  # and frame 1 alone begins two of them
     assert {(0,), (0, 1, 2)} < set(kept)
     points = content["points"]
     assert len(points) == 3 * 3
@@ -77,6 +80,7 @@ def test_orders_of_frames(make, tmp_path):
     assert "| observed frames | sequential | random | random, frame 1 first |" in text
     assert "Reduced; with --full: references: 8; noise seeds: 10" in text
     assert "Changed by --options" in text
+    assert [file.name for file in made.files] == ["fig3.png", "fig3.svg"]
     assert cv2.imread(str(made.files[0])).std() > 5
 
 
@@ -84,14 +88,11 @@ def test_a_stopped_run_continues_and_a_finished_one_computes_nothing(make, tmp_p
     events = []
     with pytest.raises(StoppedError):  # in the second batch
         make(*FIG3, should_stop=lambda: len(events) >= 2, events=events)
-    file = tmp_path / "made/samples.jsonl"
-    kept = file.read_bytes()
-    assert kept.count(b"\n") == 5
-    file.write_bytes(kept + b'{"key": "torn')
+    kept = {path: path.read_bytes() for path in samples(tmp_path / "made")}
+    assert len(kept) == 5
     made = make(*FIG3)
-    whole = file.read_bytes()
-    assert whole.startswith(kept)
-    assert made.record["computed"] == whole.count(b"\n") - 5
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert made.record["computed"] == len(samples(tmp_path / "made")) - 5
     again = make(*FIG3)
     assert again.record["computed"] == 0
     assert again.record["points"] == made.record["points"]
@@ -103,8 +104,9 @@ def test_a_stopped_run_continues_and_a_finished_one_computes_nothing(make, tmp_p
     assert make(FIG3[0], *full, full=True).record["computed"] == 2 * 3  # with another ζ
     assert make(FIG3[0], *full, "step_size=0.5", full=True).record["computed"] == 2 * 3
     assert changed.record["computed"] == fresh.record["computed"]
-    file.write_bytes(b"damaged\n" + whole)
-    with pytest.raises(InputError, match="line 1"):
+    victim = next(iter(kept))
+    victim.write_text("damaged")
+    with pytest.raises(InputError, match=f"{victim.name} is damaged"):
         make(*FIG3)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,42 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 of framelift's source, so that no number outlives the code that made it.
+def code_digest(*modules: str) -> str:
+    """SHA-256 of the source of framelift, and of the packages of other `modules`, as of a method
+    that is not part of framelift: no number outlives the code that made it.
 
-    Of the whole package: a list of what a number depends on is wrong as soon as a module moves.
+    Of whole packages: a list of what a number depends on is wrong as soon as a module moves.
     """
-    root = Path(framelift.__file__).parent
+    digest = source_digest(Path(framelift.__file__).parent)
+    others = {name.partition(".")[0] for name in modules} - {framelift.__name__}
+    found = [[name, source_digest(_source_of(name))] for name in sorted(others)]
+    return key_of([digest, found]) if found else digest
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a module's file, or of all Python files of a package's folder with their names.
+
+    InputError where there are none.
+    """
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    if not files:
+        raise InputError(f"{path} holds no Python source.", "Results of unknown code are not kept.")
     digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _source_of(name: str) -> Path:
+    """The folder of a package, or the file of a module."""
+    module = import_module(name)
+    if folders := list(getattr(module, "__path__", ())):
+        return Path(folders[0])
+    if file := getattr(module, "__file__", None):
+        return Path(file)
+    raise InputError(
+        f"The source of {name} cannot be found.", "Define methods in a module of their own."
+    )
 
 
 @cache

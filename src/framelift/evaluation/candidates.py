@@ -102,15 +102,17 @@ def _identity(preset: Preset, settings: UpscaleSettings, method: Any) -> dict[st
         "settings": {name: chosen[name] for name in (*ENGINE, "scale", "height")}
         | {"device": device.type, "dtype": str(choose_dtype(settings.dtype, device))},
         "method_settings": asdict(method),
-        "code": code_digest(),
         "versions": versions("torch", "diffusers", "transformers"),
     }
 
 
 def preset_identity(preset: Preset, weights_dir: Path | None) -> dict[str, Any]:
-    """Method, sampler and components of a preset, with hashes of the weights."""
+    """Method, sampler and components of a preset, with hashes of the weights and of the code."""
+    method = method_of(preset)
+    classes = (method.pipeline_class(), method.settings_class())
     return {
-        "method": method_of(preset).name,
+        "method": method.name,
+        "code": code_digest(*(kind.__module__ for kind in classes)),
         "sampler": preset.sampler,
         "components": {
             name: [component.type, component.config, _weights(preset, name, weights_dir)]

@@ -22,7 +22,8 @@ class Case:
     """One clip. `gt` and `lr` show the same part of it; `lr` is None where a recipe makes it.
 
     `measured` are the frames whose values count, None for all. `sr` holds finished results by
-    method, where they are given.
+    method, where they are given. `still` says how often the one frame stands in a row that the
+    clip consists of, None for clips as they are.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Case:
     lr: View | None = None
     sr: Mapping[str, View] = field(default_factory=dict)
     measured: tuple[int, ...] | None = None
+    still: int | None = None
 
     @property
     def frames(self) -> int:
@@ -64,6 +66,9 @@ def _dataset_case(clip: Clip, settings: EvaluateSettings, recipe_scale: int | No
     if gt is not None and lr is None:
         gt = replace(gt, box=(0, 0, *(side // scale * scale for side in gt.size)))
     case = _cropped(Case(clip.name, scale, gt, lr, measured=clip.measured), settings.crop)
+    if settings.still:
+        gt, lr = (v.still(settings.still) if v else None for v in (case.gt, case.lr))
+        return replace(case, gt=gt, lr=lr, measured=None, still=settings.still)
     if case.measured is None:
         return case
     measured = tuple(i for i in case.measured if i < case.frames)

@@ -12,9 +12,9 @@ from framelift.errors import FrameliftError, UsageError
 from framelift.evaluation.cache import Cache, code_digest, versions
 from framelift.evaluation.candidates import Candidate, parse_candidate, slug
 from framelift.evaluation.cases import Case, dataset_cases, finished_cases
-from framelift.evaluation.measure import Measured, Ruler
+from framelift.evaluation.measure import Measured, Measurer
 from framelift.evaluation.pictures import show_details, show_profile
-from framelift.evaluation.prepare import Workshop
+from framelift.evaluation.prepare import FrameStore
 from framelift.evaluation.protocols import find_protocol
 from framelift.evaluation.report import Results, average
 from framelift.evaluation.settings import EvaluateSettings, ReproduceSettings, parse_place
@@ -73,22 +73,22 @@ class _Evaluation:
         self.on_progress, self.should_stop = on_progress, should_stop
         self.protocol = find_protocol(settings.protocol)
         self.candidates = list(candidates) or parse_methods(settings)
-        self.cases, self.workshop = self._find_cases()
-        self.metrics = self._choose_metrics(metrics or self.protocol.metrics)
+        self.cases, self.store = self._find_cases()
+        self.metrics = self._choose_metrics(metrics or self._usual_metrics())
         self.cache = Cache(output / "cache")
         make_folder(output)
 
     def __call__(self) -> Results:
-        ruler = Ruler(self.metrics, self.cache, self.on_progress, self.should_stop)
+        measure = Measurer(self.metrics, self.cache, self.on_progress, self.should_stop)
         measured: dict[str, Measured] = {}
         for number, (about, case) in enumerate(self._finished(), start=1):
             self.on_progress(Progress("note", note=f"{about}: measuring"))
-            measured[case.name] = ruler(case)
+            measured[case.name] = measure(case)
             if number <= self.settings.pictures:
                 self._show(case)
         return self._report(measured)
 
-    def _find_cases(self) -> tuple[list[Case], Workshop | None]:
+    def _find_cases(self) -> tuple[list[Case], FrameStore | None]:
         s = self.settings
         if s.sr:
             return finished_cases(s), None
@@ -99,23 +99,26 @@ class _Evaluation:
             self._warn(text)
         ships_lr = all(clip.lr is not None for clip in dataset.clips)
         recipe = s.recipe or (None if ships_lr else "bi")
-        workshop = Workshop(
+        store = FrameStore(
             self.output / "frames", recipe, s.scale, s.seed, self.on_progress, self.should_stop
         )
-        return dataset_cases(dataset, s, workshop.scale), workshop
+        return dataset_cases(dataset, s, store.scale), store
 
     def _finished(self) -> list[tuple[str, Case]]:
         """The cases with low-resolution clips and results, made where they are not given."""
-        shop, count = self.workshop, len(self.cases)
+        store, count = self.store, len(self.cases)
         cases = [(f"[{n}/{count}] {case.name}", case) for n, case in enumerate(self.cases, start=1)]
-        if shop is None:
+        if store is None:
             return cases
-        cases = [(about, shop.degrade(case, about)) for about, case in cases]
-        made = {c.label: shop.upscale(cases, c) for c in self.candidates}
+        cases = [(about, store.degrade(case, about)) for about, case in cases]
+        made = {c.label: store.upscale(cases, c) for c in self.candidates}
         return [
             (about, replace(case, sr={label: views[n] for label, views in made.items()}))
             for n, (about, case) in enumerate(cases)
         ]
+
+    def _usual_metrics(self) -> tuple[str, ...]:
+        return (*self.protocol.metrics, *(("still",) if self.settings.still else ()))
 
     def _choose_metrics(self, usual: Sequence[str]) -> list[Metric]:
         """Those asked for; else of the usual ones those that can be computed here."""
@@ -147,7 +150,7 @@ class _Evaluation:
 
     def _check_needs(self, *metrics: Metric) -> None:
         titles = {"gt": "ground truth", "lr": "low-resolution clips"}
-        made = {"lr"} if self.workshop else set()
+        made = {"lr"} if self.store else set()
         for metric, name in [(m, n) for m in metrics for n in m.needs - made]:
             if any(getattr(case, name) is None for case in self.cases):
                 raise UsageError(
@@ -183,16 +186,17 @@ class _Evaluation:
             }
             for clip, one in measured.items()
         }
-        own = {
-            clip: {name: average(one.own.get(name, [])) for name in names}
+        truth = {
+            clip: {name: average(one.truth.get(name, [])) for name in names}
             for clip, one in measured.items()
         }
         better = {metric.name: metric.better for metric in self.metrics}
-        return Results(better, methods, values, own, self._record(measured))
+        seconds = self.store.seconds if self.store else {}
+        return Results(better, methods, values, truth, self._record(measured), seconds)
 
     def _record(self, measured: dict[str, Measured]) -> dict[str, Any]:
         """Everything beside the means that results.json holds."""
-        made = self.workshop.made if self.workshop else {}
+        made = self.store.made if self.store else {}
         return {
             "settings": asdict(self.settings),
             "protocol": asdict(self.protocol),
@@ -207,7 +211,9 @@ class _Evaluation:
                 }
                 for case in self.cases
             },
-            "frames": {clip: {"methods": m.values, "own": m.own} for clip, m in measured.items()},
+            "frames": {
+                clip: {"methods": m.values, "ground_truth": m.truth} for clip, m in measured.items()
+            },
             "computed": {**made, "measured": sum(m.computed for m in measured.values())},
             "versions": versions("torch", "torchmetrics", "torchvision", "opencv-python-headless"),
             "facts": self._facts(),
@@ -219,6 +225,7 @@ class _Evaluation:
         data = f"{s.dataset} {s.split or ''}".strip() if s.dataset else "finished clips"
         cut = f"centre crops of {s.crop}²" if s.crop else "whole frames"
         count = f"first {s.frames} frames" if s.frames else "all frames"
+        count = f"the middle one of {count}, {s.still} times" if s.still else count
         facts = [f"Data: {data}, {len(self.cases)} clips, {cut}, {count}, {self._source()}."]
         changed = f" Changed: {', '.join(s.options)}." if s.options else ""
         facts.append(f"Protocol {self.protocol.name}: {self.protocol.title}{changed}")
@@ -229,10 +236,10 @@ class _Evaluation:
         return [*facts, "Mean of the frames of a clip, then of the clips."]
 
     def _source(self) -> str:
-        if self.workshop is None:
+        if self.store is None:
             return "results as given"
         scale = self.cases[0].scale
-        recipe = self.workshop.recipe
+        recipe = self.store.recipe
         return f"×{scale} by {recipe}" if recipe else f"×{scale}, low resolution as published"
 
     def _warn(self, text: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,32 @@ from framelift.images import to_rgb, to_tensor, write_picture
 from framelift.video.faults import make_folder, writing
 
 NAME = "{:05d}.png"
+
+
+@dataclass(frozen=True)
+class Still(Source):
+    """One frame of a source, `count` times."""
+
+    source: Source
+    index: int
+    count: int
+
+    @property
+    def paths(self) -> tuple[Path, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The files that the frame is part of."""
+        return self.source.paths
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.source.size
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        times = len(range(self.count)[start:stop])
+        for frame in self.source.frames(self.index, self.index + 1):
+            yield from repeat(frame, times)
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,11 @@ class View:
             content = hashed.hexdigest()
         return key_of([content, self.frames, self.box])
 
+    def still(self, times: int) -> "View":
+        """The middle frame, again and again."""
+        source = Still(self.source, self.frames // 2, times)
+        return replace(self, source=source, frames=times)
+
     def center(self, side: int, multiple: int) -> "View":
         """The central square, smaller where the frame is, at places that `multiple` divides."""
         top, left, height, width = self.box
@@ -85,16 +116,19 @@ def whole(source: Source, frames: int | None = None) -> View:
 
 
 @contextmanager
-def frame_folder(folder: Path) -> Iterator[Callable[[Tensor], None]]:
+def frame_folder(folder: Path, times: int = 1) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function that writes float `[3, H, W]` in [0, 1] as the next PNG file of a folder,
-    00001.png first. The folder appears when all are written, or not at all."""
+    00001.png first, or as the next `times` files. The folder appears when all are written, or not
+    at all."""
     make_folder(folder.parent)
     numbers = count(1)
     with atomic(folder) as part:
         make_folder(part)
 
         def put(frame: Tensor) -> None:
+            rgb = to_rgb(frame, deep=False)
             with writing(folder):
-                write_picture(part / NAME.format(next(numbers)), to_rgb(frame, deep=False))
+                for _ in range(times):
+                    write_picture(part / NAME.format(next(numbers)), rgb)
 
         yield put

@@ -20,14 +20,14 @@ LIBRARIES = ("torch", "torchmetrics", "torchvision", "opencv-python-headless", "
 
 @dataclass(frozen=True)
 class Measured:
-    """Values per frame that counts, by method and metric, and the ground truth's own by metric."""
+    """Values per frame that counts, by method and metric, and the ground truth's by metric."""
 
     values: dict[str, dict[str, Values]]
-    own: dict[str, Values]
+    truth: dict[str, Values]
     computed: int
 
 
-class Ruler:
+class Measurer:
     """Measures clips with a set of metrics; finds again what the cache holds."""
 
     def __init__(
@@ -95,10 +95,10 @@ class Ruler:
         for label in labels:
             for metric in metrics:
                 values = done.values[label][metric.name]
-                own = done.own.get(metric.name)
+                truth = done.truth.get(metric.name)
                 kept = {
                     "frames": [values[i - start] for i in measured],
-                    "own": [own[i - start] for i in measured] if own else [],
+                    "truth": [truth[i - start] for i in measured] if truth else [],
                 }
                 yield label, metric, kept
 
@@ -127,7 +127,7 @@ def _collect(
         for label in case.sr
     }
     first = next(iter(case.sr))
-    own = {metric.name: list(found[first, metric.name]["own"]) for metric in metrics}
+    truth = {metric.name: list(found[first, metric.name]["truth"]) for metric in metrics}
     return Measured(
-        values, {k: v for k, v in own.items() if any(x is not None for x in v)}, computed
+        values, {k: v for k, v in truth.items() if any(x is not None for x in v)}, computed
     )

@@ -1,5 +1,6 @@
 """From ground truth to results on the disk: degrade, save, upscale as users do, read again."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +22,7 @@ from framelift.evaluation.cache import code_digest, key_of, versions
 from framelift.evaluation.candidates import Candidate, slug
 from framelift.evaluation.cases import Case
 from framelift.evaluation.frames import View, frame_folder, whole
-from framelift.files import remove
+from framelift.files import read_json, remove, write_json
 from framelift.methods.base import VSRPipeline
 from framelift.ops import resize
 from framelift.types import OnProgress, Progress
@@ -29,9 +30,11 @@ from framelift.types import OnProgress, Progress
 Load = Callable[[], VSRPipeline]
 
 
-class Workshop:
+class FrameStore:
     """Makes LR clips and results below `folder`, each in a folder of PNG files that is named by
     what decides its content; what is there already is only opened. `made` counts the rest.
+    `seconds[clip][candidate]` is the wall time of a frame, without loading; None where a run was
+    interrupted.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Workshop:
         self._degrade = Degradation(self._recipe, scale, seed) if self._recipe else None
         self._on_progress, self._should_stop = on_progress, should_stop
         self.made = {"degraded": 0, "upscaled": 0}
+        self.seconds: dict[str, dict[str, float | None]] = {}
 
     @property
     def scale(self) -> int | None:
@@ -66,9 +70,11 @@ class Workshop:
             self._note(f"{about}: low resolution")
             remove(truth)
             with ExitStack() as stack:
-                put = stack.enter_context(frame_folder(folder))
-                see = stack.enter_context(frame_folder(truth)) if changes_truth else _ignore
-                for frame in self._lr_frames(case, see):
+                times = case.still or 1
+                put, put_truth = stack.enter_context(frame_folder(folder, times)), _ignore
+                if changes_truth:
+                    put_truth = stack.enter_context(frame_folder(truth, times))
+                for frame in self._lr_frames(case, put_truth):
                     self._check_stop(case)
                     put(frame)
             self.made["degraded"] += 1
@@ -88,21 +94,24 @@ class Workshop:
             "scale": self._degrade.scale,
             "seed": self._seed,
             "clip": case.name,
+            "still": case.still,
             "code": code_digest(),
             "versions": versions("torch", "av"),
         }
 
-    def _lr_frames(self, case: Case, see: Callable[[Tensor], None]) -> Iterator[Tensor]:
+    def _lr_frames(self, case: Case, put_truth: Callable[[Tensor], None]) -> Iterator[Tensor]:
+        """Low-resolution frames; of a still clip the one."""
+        stop = 1 if case.still else None
         if case.lr is not None:
-            yield from case.lr.tensors()
+            yield from case.lr.tensors(0, stop)
             return
         assert case.gt is not None
         assert self._degrade is not None
         kept = 0
-        for _, frame in self._degrade.stream(case.gt.tensors(), case.name, see):
+        for _, frame in self._degrade.stream(case.gt.tensors(0, stop), case.name, put_truth):
             yield frame
             kept += 1
-        if kept != case.gt.frames:
+        if kept != (stop or case.gt.frames):
             raise UsageError(
                 f"The recipe keeps {kept} of the {case.gt.frames} frames of {case.name}.",
                 "Choose a recipe that keeps every frame.",
@@ -121,8 +130,10 @@ class Workshop:
         if not folder.is_dir():
             self._check_stop(case)
             self._note(f"{about}: {candidate.label}")
-            self._make(folder, case, candidate, load)
+            seconds = self._make(folder, case, candidate, load)
+            write_json(_times(folder), {"seconds_per_frame": seconds})
             self.made["upscaled"] += 1
+        self.seconds.setdefault(case.name, {})[candidate.label] = _seconds(folder)
         view = whole(open_source(folder))
         if case.gt is not None and view.size != case.gt.size:
             raise UsageError(
@@ -132,14 +143,16 @@ class Workshop:
             )
         return view
 
-    def _make(self, folder: Path, case: Case, candidate: Candidate, load: Load) -> None:
+    def _make(self, folder: Path, case: Case, candidate: Candidate, load: Load) -> float | None:
+        """Write the frames of a candidate; returns the seconds of one."""
         assert case.lr is not None
         if candidate.upscale is None:
+            started = time.perf_counter()
             with frame_folder(folder) as put:
                 for frame in case.lr.tensors():
                     self._check_stop(case)
                     put(enlarge(candidate.name, frame, case.scale))
-            return
+            return (time.perf_counter() - started) / case.lr.frames
         source = Path(case.lr.source.paths[0]).parent
         settings = replace(candidate.upscale, scale=float(case.scale))
         run: dict[str, Any] = {
@@ -148,13 +161,16 @@ class Workshop:
             "on_progress": self._on_progress,
             "should_stop": self._should_stop,
         }
+        begun = journal_folder(folder).exists()
         try:
-            upscale(source, folder, settings, **run)
+            result = upscale(source, folder, settings, **run)
         except UsageError:
             if not journal_folder(folder).exists():
                 raise
             # An unfinished run of another machine or device, under the same key.
-            upscale(source, folder, replace(settings, restart=True), **run)
+            result = upscale(source, folder, replace(settings, restart=True), **run)
+            begun = False
+        return None if begun else result.record["seconds"]["total"] / case.lr.frames
 
     def _check_stop(self, case: Case) -> None:
         if self._should_stop():
@@ -174,6 +190,18 @@ def enlarge(baseline: str, frame: Tensor, scale: int) -> Tensor:
     how = cv2.INTER_LANCZOS4 if baseline == "lanczos" else cv2.INTER_NEAREST
     large = cv2.resize(frame.permute(1, 2, 0).numpy(), (width, height), interpolation=how)
     return torch.from_numpy(large).permute(2, 0, 1)
+
+
+def _times(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.seconds.json")
+
+
+def _seconds(folder: Path) -> float | None:
+    """What a frame of a folder took, if that is known."""
+    try:
+        return read_json(_times(folder))["seconds_per_frame"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _ignore(frame: Tensor) -> None:

@@ -40,9 +40,12 @@ class EvaluateSettings:
     """Cut a square of this side from the centre of the ground truth first."""
     frames: int | None = None
     """Only the first so many frames of every clip."""
+    still: int | None = None
+    """Evaluate the middle frame of every clip, so many times in a row and degraded only once,
+    instead of the clip: how much a method changes what does not change (metric still)."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute: psnr, ssim, lpips, dists, niqe, tlpips, tof, we, musiq, clipiqa,
-    clipiqa+, maniqa, liqe (default: the protocol's)."""
+    """Metrics to compute: psnr, ssim, lpips, dists, niqe, tlpips, tof, we, grid, grain, still,
+    musiq, clipiqa, clipiqa+, maniqa, liqe (default: the protocol's)."""
     protocol: str = "framelift"
     """Conventions of a paper or code base: framelift, basicsr, basicsr-y, sateco, stablevsr, lai,
     stcdit, vdm-vsr; see docs/evaluation.md."""
@@ -68,6 +71,8 @@ class EvaluateSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"--{name} is {value}.", "It must be greater than zero.")
+        if self.still is not None and self.still < 2:
+            raise UsageError(f"--still is {self.still}.", "It takes two frames or more.")
         parse_place(self.crop_at)
         if self.sr or self.gt:
             self._check_finished()
@@ -82,7 +87,7 @@ class EvaluateSettings:
     def _check_finished(self) -> None:
         if not self.sr:
             raise UsageError("--gt is given without --sr.", "Name the folder of results.")
-        for name in ("dataset", "root", "split", "methods", "recipe"):
+        for name in ("dataset", "root", "split", "methods", "recipe", "still"):
             if getattr(self, name):
                 raise UsageError(
                     f"--{name} does not go with --sr.",

@@ -1,6 +1,6 @@
 """What a metric sees and what it returns.
 
-A clip is measured in one pass, a `Moment` at a time. A `Frame` keeps what was derived from it
+A clip is measured in one pass, a `Sample` at a time. A `Frame` keeps what was derived from it
 (8-bit picture, luma, flow from its predecessor, network features), so that several metrics, and
 several methods measured against the same ground truth, never compute it twice; only the current
 and the previous frame are alive.
@@ -39,32 +39,33 @@ class Frame:
         self._derived = {key: self._derived[key] for key in self._kept if key in self._derived}
 
 
-class Moment(NamedTuple):
+class Sample(NamedTuple):
     """A result frame and, where there are any, its ground truth and its low-resolution input.
 
-    `sr` and `gt` have equal sizes.
+    `sr` and `gt` have equal sizes. `number` counts the frames whose values count, from 0.
     """
 
     sr: Frame
     gt: Frame | None = None
     lr: Frame | None = None
+    number: int = 0
 
 
 class Metric(Protocol):
     """A number per frame.
 
-    `needs` names what a moment must hold beside `sr`: "gt", "lr". `protocol` says everything that
+    `needs` names what a sample must hold beside `sr`: "gt", "lr". `protocol` says everything that
     decides the number (colour space, border, network, flow, mask, factor), ready for a record.
-    `has_own` says that the ground truth has a value of its own, which is that of a moment whose
+    `has_truth_value` says that the ground truth has a value, which is that of a sample whose
     `sr` is the ground truth.
     """
 
     name: str
     better: Better
     needs: frozenset[str]
-    has_own: bool
+    has_truth_value: bool
     protocol: dict[str, str | int | float | bool]
 
-    def __call__(self, moment: Moment) -> float | None:
+    def __call__(self, sample: Sample) -> float | None:
         """The value of one frame; None where it has none (no predecessor, too small a frame)."""
         ...

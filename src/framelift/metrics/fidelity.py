@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from framelift.metrics.base import Better, Frame, Moment
+from framelift.metrics.base import Better, Frame, Sample
 from framelift.metrics.pictures import crop, levels, luma
 from framelift.metrics.settings import MetricSettings
 
@@ -20,7 +20,7 @@ class _Fidelity:
 
     better: Better = "higher"
     needs = frozenset({"gt"})
-    has_own = False
+    has_truth_value = False
 
     def __init__(self, settings: MetricSettings) -> None:
         self.settings = settings
@@ -41,9 +41,9 @@ class PSNR(_Fidelity):
 
     name = "psnr"
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        sr, gt = self.values(moment.sr), self.values(moment.gt)
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        sr, gt = self.values(sample.sr), self.values(sample.gt)
         if not sr.size:
             return None
         mse = float(np.square(sr - gt).mean())
@@ -62,13 +62,13 @@ class SSIM(_Fidelity):
         super().__init__(settings)
         self.protocol |= {"window": "Gaussian 11×11, σ 1.5", "window_border": settings.ssim_border}
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        sr, gt = self.values(moment.sr), self.values(moment.gt)
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        sr, gt = self.values(sample.sr), self.values(sample.gt)
         if min(sr.shape[:2]) < WINDOW:
             return None
-        mean_sr, square_sr = self._moments(moment.sr)
-        mean_gt, square_gt = self._moments(moment.gt)
+        mean_sr, square_sr = self._moments(sample.sr)
+        mean_gt, square_gt = self._moments(sample.gt)
         product = mean_sr * mean_gt
         covariance = self._blur(sr * gt) - product
         luminance = (2 * product + C1) / (mean_sr**2 + mean_gt**2 + C1)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from framelift.errors import InputError, UsageError
-from framelift.metrics.base import Better, Moment
+from framelift.metrics.base import Better, Sample
 from framelift.metrics.pictures import picture
 from framelift.metrics.settings import MetricSettings
 
@@ -30,7 +30,7 @@ class LearnedIQA:
 
     better: Better = "higher"
     needs: frozenset[str] = frozenset()
-    has_own = True
+    has_truth_value = True
 
     def __init__(self, name: str, settings: MetricSettings) -> None:
         self.name, self.settings = name, settings
@@ -43,8 +43,8 @@ class LearnedIQA:
             "licence": LICENCE,
         }
 
-    def __call__(self, moment: Moment) -> float | None:
-        return float(self._score(picture(moment.sr, self.settings)))
+    def __call__(self, sample: Sample) -> float | None:
+        return float(self._score(picture(sample.sr, self.settings)))
 
 
 def _create(name: str, device: str) -> Any:

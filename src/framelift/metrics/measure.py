@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from framelift.errors import InputError
-from framelift.metrics.base import Frame, Metric, Moment
+from framelift.metrics.base import Frame, Metric, Sample
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Measurement:
 
     values: dict[str, dict[str, list[float | None]]]
     """`values[method][metric]`, one entry per frame."""
-    own: dict[str, list[float | None]]
-    """`own[metric]`: the ground truth's own, of metrics that have it; no keys without one."""
+    truth: dict[str, list[float | None]]
+    """`truth[metric]`: the ground truth's own, of metrics that have it; no keys without one."""
     protocols: dict[str, dict[str, str | int | float | bool]]
     """`protocols[metric]`: all that decides its numbers."""
 
@@ -69,24 +69,26 @@ def measure_clip(
         if frames is not None
     }
     values = {name: {m.name: list[float | None]() for m in metrics} for name in methods}
-    own = {m.name: list[float | None]() for m in metrics if m.has_own and "gt" in sides}
+    truth = {m.name: list[float | None]() for m in metrics if m.has_truth_value and "gt" in sides}
+    number = 0
     for index in _lockstep([*methods.values(), *sides.values()]):
         counts = measured is None or index in measured
         beside = {side: stream.frame for side, stream in sides.items()}
         for name, stream in methods.items():
             _check_size(stream, sides.get("gt"), index)
-            moment = Moment(stream.frame, **beside)
+            sample = Sample(stream.frame, **beside, number=number)
             for metric in metrics:
-                value = _value(metric, moment) if counts else None
+                value = _value(metric, sample) if counts else None
                 values[name][metric.name].append(value)
             stream.frame.trim()
         for metric in metrics:
-            if metric.name in own:
-                moment = Moment(beside["gt"], **beside)
-                own[metric.name].append(_value(metric, moment) if counts else None)
+            if metric.name in truth:
+                sample = Sample(beside["gt"], **beside, number=number)
+                truth[metric.name].append(_value(metric, sample) if counts else None)
         for frame in beside.values():
             frame.trim()
-    return Measurement(values, own, {m.name: m.protocol for m in metrics})
+        number += counts
+    return Measurement(values, truth, {m.name: m.protocol for m in metrics})
 
 
 def _lockstep(streams: Sequence[_Stream]) -> Iterator[int]:
@@ -115,7 +117,7 @@ def _check_size(stream: _Stream, gt: _Stream | None, index: int) -> None:
         )
 
 
-def _value(metric: Metric, moment: Moment) -> float | None:
-    if any(getattr(moment, side) is None for side in metric.needs):
+def _value(metric: Metric, sample: Sample) -> float | None:
+    if any(getattr(sample, side) is None for side in metric.needs):
         return None
-    return metric(moment)
+    return metric(sample)

@@ -1,10 +1,10 @@
-"""Metrics of motion: warping error and tOF. Flows are estimated once and shared."""
+"""Metrics of time: warping error, tOF, change of a still shot. Flows are estimated once."""
 
 import torch
 from torch import Tensor
 
 from framelift.flow import FlowEstimator
-from framelift.metrics.base import Better, Frame, Moment
+from framelift.metrics.base import Better, Frame, Sample
 from framelift.metrics.pictures import picture
 from framelift.metrics.settings import MetricSettings
 from framelift.ops.warp import resize_flow, visible, warp
@@ -43,7 +43,7 @@ class WarpingError:
 
     name = "we"
     better: Better = "reference"
-    has_own = True
+    has_truth_value = True
 
     def __init__(self, settings: MetricSettings, flows: Flows) -> None:
         self.settings, self.flows = settings, flows
@@ -60,13 +60,13 @@ class WarpingError:
             **flows.estimator.protocol,
         }
 
-    def __call__(self, moment: Moment) -> float | None:
-        before = moment.sr.previous
+    def __call__(self, sample: Sample) -> float | None:
+        before = sample.sr.previous
         if before is None:
             return None
-        frames = picture(moment.sr, self.settings), picture(before, self.settings)
+        frames = picture(sample.sr, self.settings), picture(before, self.settings)
         neighbour, target = frames if self.settings.we_warps == "next" else frames[::-1]
-        source = {"gt": moment.gt, "lr": moment.lr, "output": moment.sr}[self.settings.we_flow]
+        source = {"gt": sample.gt, "lr": sample.lr, "output": sample.sr}[self.settings.we_flow]
         assert source is not None
         flow, mask = self._guide(source, (target.shape[-2], target.shape[-1]))
         warped = warp(neighbour, flow, half_pixel=self.settings.we_half_pixel)
@@ -100,7 +100,7 @@ class TOF:
     name = "tof"
     better: Better = "lower"
     needs = frozenset({"gt"})
-    has_own = False
+    has_truth_value = False
 
     def __init__(self, settings: MetricSettings, flows: Flows) -> None:
         self.settings, self.flows = settings, flows
@@ -110,9 +110,38 @@ class TOF:
             **flows.estimator.protocol,
         }
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        if moment.sr.previous is None:
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        if sample.sr.previous is None:
             return None
-        difference = self.flows.backward(moment.sr) - self.flows.backward(moment.gt)
+        difference = self.flows.backward(sample.sr) - self.flows.backward(sample.gt)
         return float(difference.abs().mean(dtype=torch.float64)) * 10
+
+
+class StillChange:
+    """RMS change from frame to frame in levels of 8 bits, where the input does not change at all.
+
+    None where the low-resolution frame differs from its predecessor: elsewhere change is motion.
+    """
+
+    name = "still"
+    better: Better = "lower"
+    needs = frozenset({"lr"})
+    has_truth_value = False
+
+    def __init__(self, settings: MetricSettings) -> None:
+        self.settings = settings
+        self.protocol: dict[str, str | int | float | bool] = {
+            "color": "RGB",
+            "rounding": "8 bits" if settings.bits8 else "none",
+        }
+
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.lr is not None
+        before, input_before = sample.sr.previous, sample.lr.previous
+        if before is None or input_before is None:
+            return None
+        if not torch.equal(picture(sample.lr, self.settings), picture(input_before, self.settings)):
+            return None
+        change = picture(sample.sr, self.settings) - picture(before, self.settings)
+        return float(change.square().mean(dtype=torch.float64).sqrt()) * 255

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from framelift.metrics.base import Better, Moment
+from framelift.metrics.base import Better, Sample
 from framelift.metrics.pictures import crop, luma
 from framelift.metrics.settings import MetricSettings
 from framelift.ops.resize import downscale
@@ -28,7 +28,7 @@ class NIQE:
     name = "niqe"
     better: Better = "lower"
     needs: frozenset[str] = frozenset()
-    has_own = True
+    has_truth_value = True
 
     def __init__(self, settings: MetricSettings) -> None:
         self.settings = settings
@@ -40,8 +40,8 @@ class NIQE:
             "model": "pristine model of the release",
         }
 
-    def __call__(self, moment: Moment) -> float | None:
-        values = luma(moment.sr, self.settings, self.settings.niqe_luma)
+    def __call__(self, sample: Sample) -> float | None:
+        values = luma(sample.sr, self.settings, self.settings.niqe_luma)
         return niqe(np.rint(crop(values, self.settings.border)))
 
 

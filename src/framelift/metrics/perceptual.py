@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framelift.metrics.base import Better, Frame, Moment
+from framelift.metrics.base import Better, Frame, Sample
 from framelift.metrics.pictures import picture
 from framelift.metrics.settings import MetricSettings
 from framelift.weights.torchvision import torchvision_weights
@@ -70,16 +70,16 @@ class LPIPS:
     name = "lpips"
     better: Better = "lower"
     needs = frozenset({"gt"})
-    has_own = False
+    has_truth_value = False
 
     def __init__(self, settings: MetricSettings, network: LPIPSNetwork) -> None:
         network.load()
         self._network = network
         self.protocol = _protocol(settings, f"LPIPS v0.1, {settings.lpips}")
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        return self._network(moment.sr, moment.gt)
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        return self._network(sample.sr, sample.gt)
 
 
 class TLPIPS:
@@ -88,7 +88,7 @@ class TLPIPS:
     name = "tlpips"
     better: Better = "lower"
     needs = frozenset({"gt"})
-    has_own = False
+    has_truth_value = False
 
     def __init__(self, settings: MetricSettings, network: LPIPSNetwork) -> None:
         network.load()
@@ -96,9 +96,9 @@ class TLPIPS:
         self._network = network
         self.protocol = _protocol(settings, f"LPIPS v0.1, {settings.lpips}") | {"factor": 1000}
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        sr, gt = self._change(moment.sr), self._change(moment.gt)
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        sr, gt = self._change(sample.sr), self._change(sample.gt)
         return None if sr is None or gt is None else abs(gt - sr) * 1000
 
     def _change(self, frame: Frame) -> float | None:
@@ -114,7 +114,7 @@ class DISTS:
     name = "dists"
     better: Better = "lower"
     needs = frozenset({"gt"})
-    has_own = False
+    has_truth_value = False
 
     def __init__(self, settings: MetricSettings) -> None:
         self.settings = settings
@@ -124,12 +124,12 @@ class DISTS:
 
             self._network: Any = DISTSNetwork().to(settings.device).eval().requires_grad_(False)
 
-    def __call__(self, moment: Moment) -> float | None:
-        assert moment.gt is not None
-        if min(moment.sr.rgb.shape[-2:]) < MINIMUM:
+    def __call__(self, sample: Sample) -> float | None:
+        assert sample.gt is not None
+        if min(sample.sr.rgb.shape[-2:]) < MINIMUM:
             return None
         total = torch.zeros((), device=self.settings.device)
-        pairs = zip(self._features(moment.sr), self._features(moment.gt), strict=True)
+        pairs = zip(self._features(sample.sr), self._features(sample.gt), strict=True)
         for (x, y), texture, structure in zip(pairs, *self._weights, strict=True):
             x_mean, y_mean = x.mean((2, 3)), y.mean((2, 3))
             similar_means = (2 * x_mean * y_mean + C) / (x_mean**2 + y_mean**2 + C)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from framelift.errors import UsageError
 from framelift.metrics.settings import MetricSettings
@@ -48,72 +49,40 @@ class Tools:
         return LPIPSNetwork(self.settings)
 
 
-def _psnr(tools: Tools) -> "Metric":
-    from framelift.metrics.fidelity import PSNR
-
-    return PSNR(tools.settings)
-
-
-def _ssim(tools: Tools) -> "Metric":
-    from framelift.metrics.fidelity import SSIM
-
-    return SSIM(tools.settings)
+def _simple(path: str) -> Callable[[Tools], "Metric"]:
+    """A metric "module:Class" that takes the settings only."""
+    return lambda tools: _load(path)(tools.settings)
 
 
-def _lpips(tools: Tools) -> "Metric":
-    from framelift.metrics.perceptual import LPIPS
-
-    return LPIPS(tools.settings, tools.lpips)
+def _with_flow(path: str) -> Callable[[Tools], "Metric"]:
+    return lambda tools: _load(path)(tools.settings, tools.flows)
 
 
-def _tlpips(tools: Tools) -> "Metric":
-    from framelift.metrics.perceptual import TLPIPS
-
-    return TLPIPS(tools.settings, tools.lpips)
-
-
-def _dists(tools: Tools) -> "Metric":
-    from framelift.metrics.perceptual import DISTS
-
-    return DISTS(tools.settings)
-
-
-def _niqe(tools: Tools) -> "Metric":
-    from framelift.metrics.niqe import NIQE
-
-    return NIQE(tools.settings)
-
-
-def _tof(tools: Tools) -> "Metric":
-    from framelift.metrics.motion import TOF
-
-    return TOF(tools.settings, tools.flows)
-
-
-def _we(tools: Tools) -> "Metric":
-    from framelift.metrics.motion import WarpingError
-
-    return WarpingError(tools.settings, tools.flows)
+def _with_lpips(path: str) -> Callable[[Tools], "Metric"]:
+    return lambda tools: _load(path)(tools.settings, tools.lpips)
 
 
 def _learned(name: str) -> Callable[[Tools], "Metric"]:
-    def build(tools: Tools) -> "Metric":
-        from framelift.metrics.iqa import LearnedIQA
+    return lambda tools: _load("iqa:LearnedIQA")(name, tools.settings)
 
-        return LearnedIQA(name, tools.settings)
 
-    return build
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"framelift.metrics.{module}"), name)
 
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR (dB)", "higher", 2, _psnr),
-    "ssim": MetricInfo("SSIM", "higher", 4, _ssim),
-    "lpips": MetricInfo("LPIPS", "lower", 4, _lpips),
-    "dists": MetricInfo("DISTS", "lower", 4, _dists),
-    "niqe": MetricInfo("NIQE", "lower", 3, _niqe),
-    "tlpips": MetricInfo("tLPIPS (10⁻³)", "lower", 2, _tlpips),
-    "tof": MetricInfo("tOF (10⁻¹ px)", "lower", 3, _tof),
-    "we": MetricInfo("WE (10⁻³)", "reference", 3, _we),
+    "psnr": MetricInfo("PSNR (dB)", "higher", 2, _simple("fidelity:PSNR")),
+    "ssim": MetricInfo("SSIM", "higher", 4, _simple("fidelity:SSIM")),
+    "lpips": MetricInfo("LPIPS", "lower", 4, _with_lpips("perceptual:LPIPS")),
+    "dists": MetricInfo("DISTS", "lower", 4, _simple("perceptual:DISTS")),
+    "niqe": MetricInfo("NIQE", "lower", 3, _simple("niqe:NIQE")),
+    "tlpips": MetricInfo("tLPIPS (10⁻³)", "lower", 2, _with_lpips("perceptual:TLPIPS")),
+    "tof": MetricInfo("tOF (10⁻¹ px)", "lower", 3, _with_flow("motion:TOF")),
+    "we": MetricInfo("WE (10⁻³)", "reference", 3, _with_flow("motion:WarpingError")),
+    "grid": MetricInfo("grid index", "reference", 2, _simple("texture:GridIndex")),
+    "grain": MetricInfo("grain", "reference", 2, _simple("texture:Grain")),
+    "still": MetricInfo("still change (levels)", "lower", 2, _simple("motion:StillChange")),
     "musiq": MetricInfo("MUSIQ", "higher", 2, _learned("musiq")),
     "clipiqa": MetricInfo("CLIP-IQA", "higher", 4, _learned("clipiqa")),
     "clipiqa+": MetricInfo("CLIP-IQA+", "higher", 4, _learned("clipiqa+")),

@@ -96,7 +96,7 @@ def make_table(request: Request) -> Reproduction:
             blocks.append(Block(data.name, f"{title}: not given"))
             continue
         ours = {c.label: {m: results.mean(c.label, m) for m in results.metrics} for c in candidates}
-        ours |= {name: dict(own) for name, own in results.truth().items()}
+        ours |= {name: dict(truth) for name, truth in results.truth_means().items()}
         blocks.append(Block(data.name, title, ours, tuple(results.record["facts"])))
         record[data.name] = {"values": results.values, **results.record}
         missing = [m for m in item.metrics if m not in results.metrics]

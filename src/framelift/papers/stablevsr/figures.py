@@ -27,16 +27,16 @@ from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
 from framelift.metrics.registry import METRICS
 from framelift.ops.noise import PositionNoise
-from framelift.papers.curves import Curve, chart
+from framelift.papers.curves import Curve, Panel, draw_curves
 from framelift.papers.reproduce import Request, make_table
 from framelift.papers.reproduction import Reproduction
 
 SIDE, ZOOM = 96, 2  # of the details: HR pixels, enlargement
-CURVE = (280, 200)  # width and height of a curve
+COLUMNS = 4  # curves in a row
 
 
 @dataclass(frozen=True)
-class Moment:
+class SamplingStep:
     """The watched frame after one of its steps; pictures `[3, H, W]` in [-1, 1]."""
 
     t: int
@@ -46,7 +46,7 @@ class Moment:
     result: Tensor
 
 
-class Scene:
+class WatchedClip:
     """The first clip of an item's data, and the preset's pipeline."""
 
     def __init__(self, request: Request) -> None:
@@ -71,9 +71,9 @@ class Scene:
         y, x = most_detail(to_rgb(self.gt[self.middle], deep=False), side)
         self._place = (slice(y, y + side), slice(x, x + side))
 
-    def watch(self, settings: StableVSRSettings) -> list[Moment]:
+    def watch(self, settings: StableVSRSettings) -> list[SamplingStep]:
         """Sample the clip and look at its middle frame after every step."""
-        moments: list[Moment] = []
+        steps: list[SamplingStep] = []
 
         def decode(latents: Tensor | None, state: SampledFrame) -> Tensor:
             assert latents is not None
@@ -82,8 +82,8 @@ class Scene:
         def look(visit: Visit, state: SampledFrame, guidance: Tensor | None) -> None:
             if visit.frame != self.middle:
                 return
-            moments.append(
-                Moment(
+            steps.append(
+                SamplingStep(
                     int(state.trajectory.sampler.timesteps[visit.step]),
                     decode(state.noisy, state),
                     decode(state.estimate, state),
@@ -93,7 +93,7 @@ class Scene:
             )
 
         self.pipeline(self.lr, settings=settings, noise=self.noise, on_visit=look)
-        return moments
+        return steps
 
     def detail(self, text: str, picture: Tensor, gain: float = 1.0) -> np.ndarray:
         """A labelled detail of `[3, H, W]` in [-1, 1]; `gain` is for differences."""
@@ -104,20 +104,20 @@ class Scene:
 
 def guidance_states(request: Request) -> Reproduction:
     """Figure 3: x_t, x̃₀, x̃₀ - x₀ and what x̃₀ has over its blur, step by step."""
-    scene = Scene(request)
-    moments = scene.watch(StableVSRSettings(steps=4))
-    final = moments[-1].estimate
+    clip = WatchedClip(request)
+    steps = clip.watch(StableVSRSettings(steps=4))
+    final = steps[-1].estimate
     rows = []
-    for m in moments:
-        blurred = cv2.GaussianBlur(m.estimate.permute(1, 2, 0).numpy(), (0, 0), 2)
-        fine = m.estimate - torch.from_numpy(blurred).permute(2, 0, 1)
+    for step in steps:
+        blurred = cv2.GaussianBlur(step.estimate.permute(1, 2, 0).numpy(), (0, 0), 2)
+        fine = step.estimate - torch.from_numpy(blurred).permute(2, 0, 1)
         rows.append(
             beside(
                 [
-                    scene.detail(f"x_t, t={m.t}", m.noisy),
-                    scene.detail("estimate of x_0", m.estimate),
-                    scene.detail("its error, x4", m.estimate - final, 4),
-                    scene.detail("its detail, x2", fine, 2),
+                    clip.detail(f"x_t, t={step.t}", step.noisy),
+                    clip.detail("estimate of x_0", step.estimate),
+                    clip.detail("its error, x4", step.estimate - final, 4),
+                    clip.detail("its detail, x2", fine, 2),
                 ]
             )
         )
@@ -126,20 +126,20 @@ def guidance_states(request: Request) -> Reproduction:
 
 def warp_spaces(request: Request) -> Reproduction:
     """Figure 4: motion compensation of x̃₀'s latents, then decoded, or of the decoded picture."""
-    scene = Scene(request)
+    clip = WatchedClip(request)
     panels = []
     for title, settings in (
         ("latents warped", StableVSRSettings(warp_space="latent")),
         ("picture warped", StableVSRSettings(warp_space="rgb")),
     ):
-        panels.append(scene.detail(title, _guidance(scene, settings)))
-    panels.append(scene.detail("ground truth", scene.gt[scene.middle] * 2 - 1))
+        panels.append(clip.detail(title, _guidance(clip, settings)))
+    panels.append(clip.detail("ground truth", clip.gt[clip.middle] * 2 - 1))
     return _picture(request, beside(panels))
 
 
 def guidance_ablation(request: Request) -> Reproduction:
     """Figure 7: the guidance with one of its operations removed, and the frame it leads to."""
-    scene = Scene(request)
+    clip = WatchedClip(request)
     columns = []
     for title, settings in (
         ("no guidance on x_0", StableVSRSettings(guidance="xt")),
@@ -147,10 +147,10 @@ def guidance_ablation(request: Request) -> Reproduction:
         ("latents warped", StableVSRSettings(warp_space="latent")),
         ("proposed", StableVSRSettings()),
     ):
-        last = scene.watch(settings)[-1]
-        guide = _guidance(scene, settings)
-        columns.append(below([scene.detail(title, guide), scene.detail("result", last.result)]))
-    truth = scene.detail("ground truth", scene.gt[scene.middle] * 2 - 1)
+        last = clip.watch(settings)[-1]
+        guide = _guidance(clip, settings)
+        columns.append(below([clip.detail(title, guide), clip.detail("result", last.result)]))
+    truth = clip.detail("ground truth", clip.gt[clip.middle] * 2 - 1)
     blank = np.full_like(truth, 255)
     return _picture(request, beside([*columns, below([truth, blank])]))
 
@@ -160,21 +160,19 @@ def steps_curve(request: Request) -> Reproduction:
     made = make_table(request)
     steps = [int(row.settings["steps"]) for row in request.item.rows]
     block = next(b for b in made.blocks if b.ours)
-    curves = []
+    panels = []
     for metric in request.item.metrics:
         values = [block.ours.get(row.title, {}).get(metric) for row in request.item.rows]
         known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
         if known:
-            picture = chart([Curve(known)], size=CURVE, log_x=True)
-            curves.append(labelled(METRICS[metric].title, picture))
-    path = request.output / f"{request.item.name.split('/')[-1]}.png"
-    write_picture(path, beside(curves))
-    return replace(made, files=(path,))
+            panels.append(Panel([Curve(known)], METRICS[metric].title, "steps", log_x=True))
+    files = draw_curves(request.output / request.item.name.split("/")[-1], panels, COLUMNS)
+    return replace(made, files=files)
 
 
-def _guidance(scene: Scene, settings: StableVSRSettings) -> Tensor:
+def _guidance(clip: WatchedClip, settings: StableVSRSettings) -> Tensor:
     """The guidance of the last step that had one."""
-    return [m.guidance for m in scene.watch(settings) if m.guidance is not None][-1]
+    return [step.guidance for step in clip.watch(settings) if step.guidance is not None][-1]
 
 
 def _picture(request: Request, rgb: np.ndarray) -> Reproduction:

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from framelift.errors import UsageError
-from framelift.evaluation.pictures import below, labelled
-from framelift.images import write_picture
-from framelift.papers.curves import Curve, chart
+from framelift.papers.curves import Curve, Panel, draw_curves
 from framelift.papers.reproduce import Request
 from framelift.papers.reproduction import Reproduction, Table
 from framelift.papers.vdm_vsr import statistics
 from framelift.papers.vdm_vsr.report import notes, record
-from framelift.papers.vdm_vsr.samples import Bench, Point
+from framelift.papers.vdm_vsr.samples import ExperimentRun, Point
 from framelift.papers.vdm_vsr.setup import Order, observed
 from framelift.papers.vdm_vsr.statistics import Finding
 
@@ -39,11 +37,11 @@ class Line:
 
 def frame_orders(request: Request) -> Reproduction:
     """Figure 3: frames observed in sequence and in random order."""
-    bench = Bench(request)
-    scale, sigma_h = bench.setup.scales[0], bench.setup.sigmas[0]
-    lines = [Line(NAMES[order], order, scale, sigma_h) for order in bench.setup.orders]
-    values = _sample(bench, lines)
-    counts = bench.setup.counts
+    run = ExperimentRun(request)
+    scale, sigma_h = run.setup.scales[0], run.setup.sigmas[0]
+    lines = [Line(NAMES[order], order, scale, sigma_h) for order in run.setup.orders]
+    values = _sample(run, lines)
+    counts = run.setup.counts
     psnr: dict[Order, np.ndarray] = {line.order: values[line][0] for line in lines}
     findings = []
     if (sequential := psnr.pop("sequential", None)) is not None and len(counts) > 2:
@@ -52,16 +50,16 @@ def frame_orders(request: Request) -> Reproduction:
             statistics.faster(counts, other, sequential, (NAMES[order], "sequential"))
             for order, other in psnr.items()
         ]
-    return _made(bench, values, {f"×{scale}": findings})
+    return _made(run, values, {f"×{scale}": findings})
 
 
 def blurs(request: Request) -> Reproduction:
     """Figure 5: blurs of different width, at each scale."""
-    bench = Bench(request)
-    setup, findings, values = bench.setup, {}, {}
+    run = ExperimentRun(request)
+    setup, findings, values = run.setup, {}, {}
     for scale in setup.scales:
-        lines = [Line(f"sigma_h = {s:g}", setup.orders[0], scale, s) for s in setup.sigmas]
-        values |= (of_scale := _sample(bench, lines))
+        lines = [Line(f"σ_h = {s:g}", setup.orders[0], scale, s) for s in setup.sigmas]
+        values |= (of_scale := _sample(run, lines))
         psnr = np.stack([of_scale[line][0] for line in lines])
         found = findings.setdefault(f"×{scale}", [])
         if len(setup.counts) > 2:
@@ -69,12 +67,12 @@ def blurs(request: Request) -> Reproduction:
             found += [f(setup.counts, together) for f in (statistics.rises, statistics.saturates)]
         if len(setup.counts) > 1 and len(lines) > 1:
             found.append(statistics.meet(setup.counts, psnr))
-    return _made(bench, values, findings)
+    return _made(run, values, findings)
 
 
-def _sample(bench: Bench, lines: Sequence[Line]) -> dict[Line, np.ndarray]:
+def _sample(run: ExperimentRun, lines: Sequence[Line]) -> dict[Line, np.ndarray]:
     """PSNR of frame 1 and of the clip for each line: `[2, counts, references, seeds]`."""
-    setup, frames = bench.setup, bench.shape[0]
+    setup, frames = run.setup, run.shape[0]
     if not setup.counts or max(setup.counts) > frames or sorted(setup.counts) != [*setup.counts]:
         raise UsageError(
             f"counts is {setup.counts}.",
@@ -82,7 +80,7 @@ def _sample(bench: Bench, lines: Sequence[Line]) -> dict[Line, np.ndarray]:
         )
 
     def point(line: Line, count: int, reference: int, seed: int) -> Point:
-        draw = (bench.request.settings.seed, reference)
+        draw = (run.request.settings.seed, reference)
         kept = observed(line.order, count, frames, draw)
         return Point(reference, seed, line.scale, line.sigma_h, kept)
 
@@ -91,7 +89,7 @@ def _sample(bench: Bench, lines: Sequence[Line]) -> dict[Line, np.ndarray]:
         for line in lines
         for at in np.ndindex(len(setup.counts), setup.references, setup.seeds)
     }
-    samples = bench(places.values())
+    samples = run(places.values())
     size = (2, len(setup.counts), setup.references, setup.seeds)
     values = {line: np.empty(size) for line in lines}
     for (line, *at), where in places.items():
@@ -101,14 +99,14 @@ def _sample(bench: Bench, lines: Sequence[Line]) -> dict[Line, np.ndarray]:
 
 
 def _made(
-    bench: Bench, values: Mapping[Line, np.ndarray], findings: Mapping[str, Sequence[Finding]]
+    run: ExperimentRun, values: Mapping[Line, np.ndarray], findings: Mapping[str, Sequence[Finding]]
 ) -> Reproduction:
-    tables, charts, points = [], [], []
+    tables, panels, points = [], [], []
     for scale in dict.fromkeys(line.scale for line in values):
-        own = {line: psnr for line, psnr in values.items() if line.scale == scale}
-        charts.append(labelled(f"x{scale} super-resolution", _chart(bench, own)))
+        of_scale = {line: psnr for line, psnr in values.items() if line.scale == scale}
+        panels.append(_panel(run, of_scale, f"×{scale} super-resolution"))
         for row, what in enumerate(("frame 1", "the whole clip")):
-            tables.append(_table(bench, own, row, f"×{scale}: PSNR (dB) of {what}"))
+            tables.append(_table(run, of_scale, row, f"×{scale}: PSNR (dB) of {what}"))
     for line, psnr in values.items():
         points += [
             {
@@ -117,28 +115,27 @@ def _made(
                 "psnr_frame_1": asdict(statistics.mean(psnr[0, i])),
                 "psnr_clip": asdict(statistics.mean(psnr[1, i])),
             }
-            for i, count in enumerate(bench.setup.counts)
+            for i, count in enumerate(run.setup.counts)
         ]
-    path = bench.request.output / f"{bench.request.item.name.split('/')[-1]}.png"
-    write_picture(path, below(charts))
+    files = draw_curves(run.request.output / run.request.item.name.split("/")[-1], panels)
     rows = [(where, finding) for where, found in findings.items() for finding in found]
     tables += [_findings(rows)] if rows else []
     about: dict[str, Any] = {"points": points}
     about["findings"] = [{"at": where, **asdict(finding)} for where, finding in rows]
     return Reproduction(
-        bench.request.item,
+        run.request.item,
         tables=tuple(tables),
-        files=(path,),
-        notes=(*notes(bench), *_reading()),
-        record=record(bench) | about,
+        files=files,
+        notes=(*notes(run), *_reading()),
+        record=record(run) | about,
     )
 
 
-def _table(bench: Bench, values: Mapping[Line, np.ndarray], row: int, title: str) -> Table:
-    heads = ("observed frames", *(line.title.replace("sigma_h", "σ_h") for line in values))
+def _table(run: ExperimentRun, values: Mapping[Line, np.ndarray], row: int, title: str) -> Table:
+    heads = ("observed frames", *(line.title for line in values))
     rows = [
         (str(count), *(statistics.mean(psnr[row, i]).text() for psnr in values.values()))
-        for i, count in enumerate(bench.setup.counts)
+        for i, count in enumerate(run.setup.counts)
     ]
     return Table(title, heads, tuple(rows))
 
@@ -155,14 +152,14 @@ def _findings(rows: Sequence[tuple[str, Finding]]) -> Table:
     )
 
 
-def _chart(bench: Bench, values: Mapping[Line, np.ndarray]) -> np.ndarray:
+def _panel(run: ExperimentRun, values: Mapping[Line, np.ndarray], title: str) -> Panel:
     curves = []
     for line, psnr in values.items():
         means = [statistics.mean(of_count) for of_count in psnr[0]]
-        points = [(c, m.value) for c, m in zip(bench.setup.counts, means, strict=True)]
+        points = [(c, m.value) for c, m in zip(run.setup.counts, means, strict=True)]
         ends = [None if m.low is None or m.high is None else (m.low, m.high) for m in means]
         curves.append(Curve(points, line.title, ends))
-    return chart(curves, size=(640, 380), x_label="observed frames", y_label="PSNR of frame 1 (dB)")
+    return Panel(curves, title, "observed frames", "PSNR of frame 1 (dB)")
 
 
 def _reading() -> tuple[str, ...]:

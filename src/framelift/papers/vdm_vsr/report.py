@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from framelift.papers.reproduce import STAND_IN
-from framelift.papers.vdm_vsr.samples import Bench
+from framelift.papers.vdm_vsr.samples import ExperimentRun
 from framelift.papers.vdm_vsr.setup import Experiment, read_setup
 
 SIZES = {
@@ -16,39 +16,39 @@ SIZES = {
 }
 
 
-def notes(bench: Bench) -> list[str]:
+def notes(run: ExperimentRun) -> list[str]:
     """Data, sizes, what is reduced or changed, the item's own notes."""
-    request, item = bench.request, bench.request.item
-    found = [bench.data]
+    request, item = run.request, run.request.item
+    found = [run.data]
     if STAND_IN in request.roots:
         found.append("Clips that stand in are others than the paper's: compare methods only.")
     steps = ""
-    if bench.prior.preset:
-        precision = str(bench.prior.dtype).removeprefix("torch.")
-        steps = f"; steps: {bench.steps}; on {bench.prior.device.type} in {precision}"
-    found.append(f"Computed: {_sizes(bench.setup)}{steps}.")
+    if run.prior.preset:
+        precision = str(run.prior.dtype).removeprefix("torch.")
+        steps = f"; steps: {run.steps}; on {run.prior.device.type} in {precision}"
+    found.append(f"Computed: {_sizes(run.setup)}{steps}.")
     if not request.settings.full and item.reduced.setup:
         whole, sampler = read_setup(item, True, ())
-        changed = f"; steps: {sampler.steps}" if sampler.steps and bench.prior.preset else ""
+        changed = f"; steps: {sampler.steps}" if sampler.steps and run.prior.preset else ""
         found.append(f"Reduced; with --full: {_sizes(whole)}{changed}.")
     if request.settings.options:
         found.append(f"Changed by --options: {', '.join(request.settings.options)}.")
-    seen = "true video" if bench.setup.observe == "truth" else "autoencoder's reconstruction"
+    seen = "true video" if run.setup.observe == "truth" else "autoencoder's reconstruction"
     found.append(
-        f"Observed is the {seen} with noise of deviation {bench.setup.sensor_noise:g} in [-1, 1]; "
+        f"Observed is the {seen} with noise of deviation {run.setup.sensor_noise:g} in [-1, 1]; "
         "a seed changes this noise and the sampler's."
     )
     return found + ([item.notes] if item.notes else [])
 
 
-def record(bench: Bench) -> dict[str, Any]:
+def record(run: ExperimentRun) -> dict[str, Any]:
     """For results.json."""
     return {
-        "setup": asdict(bench.setup),
-        "method": asdict(bench.settings) | {"steps": bench.steps if bench.prior.preset else None},
-        "decided_by": bench.identity,
-        "clips": [reference.name for reference in bench.references],
-        "computed": bench.computed,
+        "setup": asdict(run.setup),
+        "method": asdict(run.settings) | {"steps": run.steps if run.prior.preset else None},
+        "decided_by": run.identity,
+        "clips": [reference.name for reference in run.references],
+        "computed": run.computed,
     }
 
 

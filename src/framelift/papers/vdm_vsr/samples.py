@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from framelift.errors import StoppedError, UsageError
-from framelift.evaluation.cache import code_digest, key_of, versions
+from framelift.evaluation.cache import Cache, code_digest, key_of, versions
 from framelift.evaluation.protocols import find_protocol
 from framelift.images import read_picture, to_rgb, write_picture
 from framelift.methods.base import Step
@@ -23,7 +24,6 @@ from framelift.papers.reproduce import Request
 from framelift.papers.vdm_vsr.prior import Prior
 from framelift.papers.vdm_vsr.references import Reference, find_references
 from framelift.papers.vdm_vsr.setup import read_setup
-from framelift.papers.vdm_vsr.store import Store
 from framelift.types import Progress
 
 
@@ -53,7 +53,7 @@ class Sample:
         return values[frame] if frame is not None else float(np.mean(values))
 
 
-class Bench:
+class ExperimentRun:
     """A prior, reference clips, and the samples of an output folder."""
 
     def __init__(self, request: Request) -> None:
@@ -66,14 +66,14 @@ class Bench:
         self.references, self.data = find_references(request, self.setup.references, self.shape)
         protocol = find_protocol(request.item.protocol)
         self.metrics = build_metrics(("psnr", "ssim"), protocol.on(request.item.data[0].name))
-        self.store = Store(request.output / "samples.jsonl")
+        self.cache = Cache(request.output / "cache")
         self.computed = 0
 
     @cached_property
     def steps(self) -> int:
         return len(self.prior.pipeline.timesteps(self.settings))
 
-    def sampler(self, scale: int, sigma_h: float) -> VDMVSRSettings:
+    def settings_for(self, scale: int, sigma_h: float) -> VDMVSRSettings:
         """The method's settings for one operator."""
         zeta = self.settings.step_size
         if zeta is None:
@@ -86,7 +86,7 @@ class Bench:
         x = reference.signal
         if self.setup.observe == "reconstruction":
             x = self.reconstruct(reference)
-        operator = VDMVSRPipeline.operator(self.sampler(point.scale, point.sigma_h))
+        operator = VDMVSRPipeline.operator(self.settings_for(point.scale, point.sigma_h))
         rng = np.random.default_rng([*self._seed(point), 1])
         return operator.observe(x, self.setup.sensor_noise, rng)
 
@@ -102,20 +102,20 @@ class Bench:
         `keep` keeps the frames, too. A stop raises StoppedError; finished batches are kept.
         """
         wanted = list(dict.fromkeys(points))
-        keys = {point: self._key(point) for point in wanted}
-        missing = [p for p in wanted if not self._has(keys[p], keep)]
+        contents = {point: self._content(point) for point in wanted}
+        missing = [p for p in wanted if not self._has(contents[p], keep)]
         batches = _batches(missing, self.setup.batch)
         done = 0
         for batch in batches:
             made = self._draw(batch, self._reporter(done, len(batch), len(missing)))
-            records = {keys[p]: self._measure(p, x) for p, x in zip(batch, made, strict=True)}
-            if keep:
-                for point, x in zip(batch, made, strict=True):
-                    write_picture(self._strip(keys[point]), np.concatenate(rgb(x), axis=1))
-            self.store.add(records)
+            for point, x in zip(batch, made, strict=True):
+                content = contents[point]
+                if keep:
+                    write_picture(self._strip(content), np.concatenate(rgb(x), axis=1))
+                self.cache.put(content, self.measure(self.references[point.reference], x))
             done += len(batch)
         self.computed += done
-        return {point: self._sample(keys[point], keep) for point in wanted}
+        return {point: self._sample(contents[point], keep) for point in wanted}
 
     def measure(self, reference: Reference, x: Tensor) -> dict[str, list[float]]:
         """PSNR and SSIM of every frame of `x` `[T, 3, H, W]` in [-1, 1]."""
@@ -127,11 +127,11 @@ class Bench:
         pipeline, measurements, noises = self.prior.pipeline, [], []
         for point in batch:
             y = self.observe(point)[list(point.kept)].to(self.prior.device)
-            operator = pipeline.operator(self.sampler(point.scale, point.sigma_h))
+            operator = pipeline.operator(self.settings_for(point.scale, point.sigma_h))
             measurements.append(Measurement(y, operator, point.kept))
             seed = np.random.SeedSequence(self._seed(point)).generate_state(1, np.uint64)
             noises.append(PositionNoise(int(seed[0]), block=pipeline.limits.noise_block))
-        settings = self.sampler(batch[0].scale, batch[0].sigma_h)
+        settings = self.settings_for(batch[0].scale, batch[0].sigma_h)
         made = pipeline.sample(
             measurements, self.shape, settings=settings, noises=noises, on_step=on_step
         )
@@ -157,11 +157,6 @@ class Bench:
 
         return on_step
 
-    def _measure(self, point: Point, x: Tensor) -> dict[str, Any]:
-        reference = self.references[point.reference]
-        about = asdict(point) | {"reference": reference.name}
-        return {"point": about, **self.measure(reference, x)}
-
     def _seed(self, point: Point) -> list[int]:
         return [self.request.settings.seed, point.reference, point.seed]
 
@@ -178,21 +173,27 @@ class Bench:
             "versions": versions("torch", "diffusers", "opencv-python-headless"),
         }
 
-    def _key(self, point: Point) -> str:
-        digest = self.references[point.reference].digest
-        return key_of([self.identity, asdict(point), digest, self._seed(point)])
+    def _content(self, point: Point) -> dict[str, Any]:
+        """Everything that decides a sample."""
+        return {
+            **self.identity,
+            "point": asdict(point),
+            "clip": self.references[point.reference].digest,
+            "seed": self._seed(point),
+        }
 
-    def _strip(self, key: str) -> Any:
-        return self.request.output / "frames" / f"{key[:24]}.png"
+    def _strip(self, content: dict[str, Any]) -> Path:
+        return self.request.output / "frames" / f"{key_of(content)[:24]}.png"
 
-    def _has(self, key: str, keep: bool) -> bool:
-        return key in self.store and (not keep or self._strip(key).exists())
+    def _has(self, content: dict[str, Any], keep: bool) -> bool:
+        kept = self.cache.get(content) is not None
+        return kept and (not keep or self._strip(content).exists())
 
-    def _sample(self, key: str, keep: bool) -> Sample:
-        record = self.store[key]
+    def _sample(self, content: dict[str, Any], keep: bool) -> Sample:
+        record = self.cache.get(content)
         frames = None
         if keep:
-            frames = np.stack(np.split(read_picture(self._strip(key)), self.shape[0], axis=1))
+            frames = np.stack(np.split(read_picture(self._strip(content)), self.shape[0], axis=1))
         return Sample(tuple(record["psnr"]), tuple(record["ssim"]), frames)
 
 

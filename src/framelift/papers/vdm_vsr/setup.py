@@ -59,7 +59,7 @@ class Experiment:
 def read_setup(item: Item, full: bool, options: Sequence[str]) -> tuple[Experiment, VDMVSRSettings]:
     """An item's experiment and sampler, with deviations given as name=value words.
 
-    An item's full setup names everything that may be changed, beside the method's own settings;
+    An item's full setup names everything that may be changed, beside the settings of the method;
     values of a list are separated by commas, as in counts=1,2,5.
     """
     content = dict(item.full.setup)
@@ -72,16 +72,16 @@ def read_setup(item: Item, full: bool, options: Sequence[str]) -> tuple[Experime
         if name not in theirs and name not in item.full.setup:
             known = sorted(theirs | set(item.full.setup))
             raise UsageError(f"{item.name} has no option {name!r}.", suggest(name, known))
-        content |= _read_option(word, name) if name in ours else _own(word)
-    own = {key: value for key, value in content.items() if key in theirs}
+        content |= _read_option(word, name) if name in ours else _read_setting(word)
+    sampler = {key: value for key, value in content.items() if key in theirs}
     rest = {key: value for key, value in content.items() if key not in theirs}
     return (
         from_mapping(Experiment, rest, f"{item.name}, --options"),
-        from_mapping(VDMVSRSettings, own, f"{item.name}, --options"),
+        from_mapping(VDMVSRSettings, sampler, f"{item.name}, --options"),
     )
 
 
-def _own(word: str) -> dict[str, Any]:
+def _read_setting(word: str) -> dict[str, Any]:
     return from_strings(VDMVSRSettings, [word], "--options")
 
 

@@ -12,7 +12,7 @@ from framelift.ops.interpolate import interpolate
 from framelift.papers.reproduce import Request
 from framelift.papers.reproduction import Reproduction, Table
 from framelift.papers.vdm_vsr.report import notes, record
-from framelift.papers.vdm_vsr.samples import Bench, Point, Sample, rgb
+from framelift.papers.vdm_vsr.samples import ExperimentRun, Point, Sample, rgb
 from framelift.papers.vdm_vsr.setup import observed
 
 ZOOM, MARK, OBSERVED = 2, 4, (30, 150, 60)
@@ -20,19 +20,19 @@ ZOOM, MARK, OBSERVED = 2, 4, (30, 150, 60)
 
 def more_frames(request: Request) -> Reproduction:
     """Figure 2: a sequence, its decimated version, and what is made of more and more frames."""
-    bench = Bench(request)
-    setup, frames = bench.setup, bench.shape[0]
+    run = ExperimentRun(request)
+    setup, frames = run.setup, run.shape[0]
     scale, sigma_h = setup.scales[0], setup.sigmas[0]
     pictures, rows = [], []
-    for number, reference in enumerate(bench.references):
+    for number, reference in enumerate(run.references):
         draw = (request.settings.seed, number)
         points = [
             Point(number, 0, scale, sigma_h, observed(setup.orders[0], count, frames, draw))
             for count in setup.counts
         ]
-        samples = bench(points, keep=True)
+        samples = run(points, keep=True)
         pictures.append(_strip(f"{reference.name}: reference", reference.frames))
-        pictures.append(_strip(f"x{scale}", _low(bench.observe(points[-1]), scale)))
+        pictures.append(_strip(f"x{scale}", _low(run.observe(points[-1]), scale)))
         for count, point in zip(setup.counts, points, strict=True):
             sample = samples[point]
             title = f"{count} observed, PSNR of frame 1: {sample.value('psnr', 0):.2f} dB"
@@ -40,28 +40,28 @@ def more_frames(request: Request) -> Reproduction:
             numbers = (sample.value("psnr", 0), sample.value("psnr"))
             rows.append((str(count), reference.name, *(f"{n:.2f}" for n in numbers)))
     heads = ("observed frames", "clip", "PSNR of frame 1 (dB)", "PSNR of the clip (dB)")
-    return _made(bench, below(pictures), Table("PSNR of the pictures", heads, tuple(rows)))
+    return _made(run, below(pictures), Table("PSNR of the pictures", heads, tuple(rows)))
 
 
 def observations(request: Request) -> Reproduction:
     """Figure 4: a sequence, and what an aliased and a blurred decimation leave of it."""
-    bench = Bench(request)
-    (scale,), pictures = bench.setup.scales, []
-    for number, reference in enumerate(bench.references):
+    run = ExperimentRun(request)
+    (scale,), pictures = run.setup.scales, []
+    for number, reference in enumerate(run.references):
         pictures.append(_strip(f"{reference.name}: reference", reference.frames))
-        for sigma_h in bench.setup.sigmas:
-            y = bench.observe(Point(number, 0, scale, sigma_h, ()))
+        for sigma_h in run.setup.sigmas:
+            y = run.observe(Point(number, 0, scale, sigma_h, ()))
             pictures.append(_strip(f"x{scale}, sigma_h = {sigma_h:g}", _low(y, scale)))
-    return _made(bench, below(pictures))
+    return _made(run, below(pictures))
 
 
 def methods(request: Request) -> Reproduction:
     """Figure 6: bicubic, ours and the truth in one frame of several clips."""
-    bench = Bench(request)
-    shown = _shown(bench)
+    run = ExperimentRun(request)
+    shown = _shown(run)
     rows = []
-    for number, point, sample in _restored(bench):
-        reference, y = bench.references[number], bench.observe(point)
+    for number, point, sample in _restored(run):
+        reference, y = run.references[number], run.observe(point)
         panels = {
             "bicubic": rgb(interpolate(y, point.scale)),
             "VDM-VSR": _frames(sample),
@@ -70,39 +70,39 @@ def methods(request: Request) -> Reproduction:
         rows.append(
             beside([labelled(t, zoom(p[i], ZOOM)) for i in shown for t, p in panels.items()])
         )
-    return _made(bench, below(rows))
+    return _made(run, below(rows))
 
 
 def clips(request: Request) -> Reproduction:
     """Figure 7: some frames of clips, observed, restored and true."""
-    bench = Bench(request)
-    shown = _shown(bench)
+    run = ExperimentRun(request)
+    shown = _shown(run)
     pictures = []
-    for number, point, sample in _restored(bench):
-        reference = bench.references[number]
-        low = _low(bench.observe(point), point.scale)
+    for number, point, sample in _restored(run):
+        reference = run.references[number]
+        low = _low(run.observe(point), point.scale)
         title = f"VDM-VSR, {sample.value('psnr'):.2f} dB"
         for text, frames in ((f"x{point.scale}", low), (title, _frames(sample))):
             pictures.append(_strip(text, [frames[i] for i in shown]))
         pictures.append(_strip(f"{reference.name}: truth", reference.frames[list(shown)]))
-    return _made(bench, below(pictures))
+    return _made(run, below(pictures))
 
 
-def _restored(bench: Bench) -> Iterable[tuple[int, Point, Sample]]:
+def _restored(run: ExperimentRun) -> Iterable[tuple[int, Point, Sample]]:
     """Every reference, all of it observed, restored once."""
-    (scale,), (sigma_h,) = bench.setup.scales, bench.setup.sigmas
-    kept = tuple(range(bench.shape[0]))
-    points = [Point(n, 0, scale, sigma_h, kept) for n in range(len(bench.references))]
-    samples = bench(points, keep=True)
+    (scale,), (sigma_h,) = run.setup.scales, run.setup.sigmas
+    kept = tuple(range(run.shape[0]))
+    points = [Point(n, 0, scale, sigma_h, kept) for n in range(len(run.references))]
+    samples = run(points, keep=True)
     return [(point.reference, point, samples[point]) for point in points]
 
 
-def _shown(bench: Bench) -> list[int]:
+def _shown(run: ExperimentRun) -> list[int]:
     """Indices of the frames to show; those that the prior's clips do not have are left out."""
-    found = [n - 1 for n in bench.setup.shown if n <= bench.shape[0]]
+    found = [n - 1 for n in run.setup.shown if n <= run.shape[0]]
     if not found:
         raise UsageError(
-            f"Clips of {bench.shape[0]} frames have none of shown={bench.setup.shown}.",
+            f"Clips of {run.shape[0]} frames have none of shown={run.setup.shown}.",
             "Name frames from 1, as in --options shown=1,2",
         )
     return found
@@ -129,14 +129,14 @@ def _strip(
     return labelled(title, beside(panels))
 
 
-def _made(bench: Bench, picture: np.ndarray, *tables: Table) -> Reproduction:
-    request = bench.request
+def _made(run: ExperimentRun, picture: np.ndarray, *tables: Table) -> Reproduction:
+    request = run.request
     path = request.output / f"{request.item.name.split('/')[-1]}.png"
     write_picture(path, picture)
     return Reproduction(
         request.item,
         tables=tables,
         files=(path,),
-        notes=tuple(notes(bench)),
-        record=record(bench),
+        notes=tuple(notes(run)),
+        record=record(run),
     )
