@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from framelift.degrade import Degradation, load_recipe, recipe_names
-from framelift.degrade.ops.filters import bd
-from framelift.degrade.settings import Recipe
+from framelift.degrade.ops import bd
+from framelift.degrade.recipe import Recipe
 from framelift.degrade.stages import Blur, Jpeg, Noise, Observe, Resize, Shuffle, Stride
 from framelift.errors import InputError, UsageError
 from framelift.ops.resize import downscale
@@ -17,7 +17,7 @@ from framelift.training.crops import RandomCrops
 from framelift.training.data_settings import DataSettings
 from framelift.training.store import Clip
 
-RANDOM = ("realworld", "realesrgan", "shake", "vdm_vsr")
+RANDOM = ("compressed", "mild", "realworld", "realesrgan", "shake", "vdm_vsr")
 
 
 def clip(frames=3, height=66, width=83):
@@ -131,6 +131,27 @@ def test_draws_follow_probabilities_and_ranges():
     qualities = [s["quality"] for d in draws for s in d if s["op"] == "jpeg"]
     assert 30 <= min(qualities) < 31
     assert 39 < max(qualities) <= 40
+
+
+@pytest.mark.parametrize("name", ["compressed", "mild"])
+def test_recipes_for_training_hold_their_parameters_and_are_milder_than_realworld(name):
+    x = clip(4, 96, 112)
+    clean = Degradation("bi")(x)
+
+    def damage(recipe):
+        made = (Degradation(recipe, seed=s)(x) - clean for s in range(24))
+        return float(np.mean([low.abs().mean() for low in made]))
+
+    assert not any(d.drift for s in range(8) for d in Degradation(name, seed=s).draw("a")[1])
+    truth, _ = Degradation(name).pair(x)
+    assert torch.equal(truth, x)
+    assert 0 < damage(name) < damage("realworld")
+
+
+def test_compressed_takes_every_quality():
+    levels = [Degradation("compressed", seed=s).describe("a")[-1]["crf"] for s in range(100)]
+    assert 18 <= min(levels) < 20
+    assert 33 < max(levels) <= 35
 
 
 def test_truth_is_what_the_recipe_made_of_the_scene():

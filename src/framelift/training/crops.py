@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from framelift.degrade.degradation import Degradation
-from framelift.degrade.settings import load_recipe
+from framelift.degrade.recipe import load_recipe
 from framelift.errors import InputError
 from framelift.methods.base import Batch
 from framelift.ops.resize import downscale
