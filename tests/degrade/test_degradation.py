@@ -14,7 +14,7 @@ from framelift.degrade.stages import Blur, Jpeg, Noise, Observe, Resize, Shuffle
 from framelift.errors import InputError, UsageError
 from framelift.ops.resize import downscale
 from framelift.training.crops import RandomCrops
-from framelift.training.data_settings import DataSettings
+from framelift.training.settings import DataSettings
 from framelift.training.store import Clip
 
 RANDOM = ("compressed", "mild", "realworld", "realesrgan", "shake", "vdm_vsr")
@@ -203,10 +203,12 @@ def crops():
 
 
 def test_training_crops_of_bi_are_what_they_were(crops):
-    batch = crops("bi")(11)
+    batch = crops("bi")[11]
     rng = np.random.default_rng([7, 11])
     made = crops("bi")
-    hr = torch.from_numpy(np.stack([made._crop(rng) for _ in range(3)])).permute(0, 1, 4, 2, 3)
+    hr = torch.from_numpy(np.stack([made._cut(made._draw(rng)) for _ in range(3)])).permute(
+        0, 1, 4, 2, 3
+    )
     lr = (downscale(hr.float() / 255, 4).clamp(0, 1) * 255).round() / 255
     assert torch.equal(batch.hr, hr[..., 8:-8, 8:-8].float() / 255)
     assert torch.equal(batch.lr, lr[..., 2:-2, 2:-2])
@@ -215,20 +217,20 @@ def test_training_crops_of_bi_are_what_they_were(crops):
 @pytest.mark.parametrize("name", ["realworld", "shake", "bd"])
 def test_training_crops_are_a_function_of_seed_and_step(crops, name):
     made = crops(name)
-    made(4)
-    first, again, later = made(5), crops(name)(5), made(6)
+    made[4]
+    first, again, later = made[5], crops(name)[5], made[6]
     assert first.hr.shape == (3, 2, 3, 32, 32)
     assert first.lr.shape == (3, 2, 3, 8, 8)
     assert torch.equal(first.lr, again.lr)
     assert torch.equal(first.hr, again.hr)
     assert not torch.equal(first.lr, later.lr)
-    assert not torch.equal(first.lr, crops(name, seed=8)(5).lr)
+    assert not torch.equal(first.lr, crops(name, seed=8)[5].lr)
 
 
 def test_training_takes_recipe_files_and_refuses_unknown_names(crops, tmp_path: Path):
     mine = tmp_path / "bi.toml"  # its name alone does not make it bi
     mine.write_text('[[stages]]\nop = "stride"\n')
     assert load_recipe(mine).name == "bi"
-    assert not torch.equal(crops(mine)(0).lr, crops("bi")(0).lr)
+    assert not torch.equal(crops(mine)[0].lr, crops("bi")[0].lr)
     with pytest.raises(InputError, match="Did you mean 'realworld'"):
         crops("real-word")
