@@ -217,7 +217,7 @@ def _open_data(
 
     return _Data(
         crops(training, Share(rank, processes, run.accumulate)),
-        crops(held_out, Share(rank, processes)),
+        crops(held_out, Share(rank, processes, run.accumulate)),
         crops(held_out, Share()),
         crops(training, Share(), run.batch * processes * run.accumulate),
     )

@@ -14,7 +14,7 @@ from framelift.methods.base import Batch, Objective
 from framelift.ops.resize import upscale
 from framelift.training.crops import RandomCrops, step_generator
 
-VALIDATION = 2**31  # index of the first batch: held-out crops are drawn far from the training steps
+VALIDATION = 2**31  # the first batch's step: held-out crops are drawn far from the training steps
 BATCHES = 8
 
 
@@ -31,9 +31,10 @@ def validate(
     Every process computes its share of each batch.
     """
     values: dict[str, list[float]] = {}
-    for i in range(VALIDATION, VALIDATION + BATCHES):
-        batch = crops[i].to(accelerator.device)
-        generator = step_generator(seed, crops.share, i, accelerator.device)
+    rounds = crops.share.rounds
+    for index in range(VALIDATION * rounds, (VALIDATION + BATCHES) * rounds):
+        batch = crops[index].to(accelerator.device)
+        generator = step_generator(seed, crops.share, index, accelerator.device)
         with accelerator.autocast():
             _, terms = objective.loss(network, batch, generator)
         for name, value in terms.items():  # not every batch has every term
