@@ -14,13 +14,8 @@ class BatchGenerator(torch.Generator):
     drawn once for the batch is the same for all.
     """
 
-    first: int
-    stride: int
-
-    def __new__(cls, device: torch.device, first: int = 0, stride: int = 1) -> "BatchGenerator":
-        generator = super().__new__(cls, device)
-        generator.first, generator.stride = first, stride
-        return generator
+    first: int = 0
+    stride: int = 1
 
 
 def _share(generator: torch.Generator) -> tuple[int, int]:

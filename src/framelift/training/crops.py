@@ -145,7 +145,8 @@ class RandomCrops(Dataset[Batch]):
 def step_generator(seed: int, share: Share, index: int, device: torch.device) -> BatchGenerator:
     """Noise and timesteps that belong to the `index`-th batch of a process."""
     step, first, stride = share.of(index)
-    generator = BatchGenerator(device, first, stride)
+    generator = BatchGenerator(device)
+    generator.first, generator.stride = first, stride
     generator.manual_seed(seed * 1_000_003 * 2**33 % 2**62 + step)
     return generator
 
@@ -155,7 +156,7 @@ def load_batches(crops: RandomCrops, first: int, last: int, workers: int) -> Ite
 
     What goes wrong in a worker is raised here as the error that it was.
     """
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | FrameliftError] = DataLoader(
         _Told(crops),
         batch_size=None,
         sampler=range(first, last),

@@ -51,8 +51,12 @@ class StoredFrames:
 
     path: Path
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
         return self._open().shape
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
@@ -68,8 +72,12 @@ class LazyFrames:
 
     source: Source
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
         return (len(self.source), *self.source.size, 3)
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
@@ -158,24 +166,24 @@ def _write_array(path: Path, frames: Iterable[np.ndarray], folder: Path) -> tupl
 
     NumPy leaves room in a header for the first axis to grow, so that it can be written again.
     """
-    shape: tuple[int, ...] = (0,)
+    count, size = 0, (0, 0, 0)
     with path.open("wb") as stream:
         for frame in frames:
             with writing(folder):
-                if shape[0] == 0:
-                    shape = (0, *frame.shape)
-                    _write_header(stream, shape)
-                if frame.shape != shape[1:]:
-                    sizes = " and ".join(f"{s[1]}×{s[0]}" for s in (shape[1:], frame.shape))
+                if count == 0:
+                    size = (frame.shape[0], frame.shape[1], 3)
+                    _write_header(stream, (0, *size))
+                if frame.shape != size:
+                    sizes = " and ".join(f"{s[1]}×{s[0]}" for s in (size, frame.shape))
                     raise InputError(
                         f"{folder.name} has frames of {sizes} pixels.",
                         "All frames of a training clip must have the same size.",
                     )
                 stream.write(np.ascontiguousarray(frame).data)
-            shape = (shape[0] + 1, *shape[1:])
+            count += 1
         stream.seek(0)
-        _write_header(stream, shape)
-    return shape
+        _write_header(stream, (count, *size))
+    return (count, *size)
 
 
 def _write_header(stream: Any, shape: tuple[int, ...]) -> None:
