@@ -149,14 +149,14 @@ def test_only_checkpoint_is_kept_until_the_next_is_whole(
     finished, data, cache, make_settings, tmp_path, monkeypatch
 ):
     """Two crashes between the renames in a row."""
-    from framelift.training import loop
+    from framelift.training import checkpoint
 
     shutil.copytree(finished / "checkpoint", tmp_path / "checkpoint.old")
 
     def crash(part, final):
         raise Interrupted
 
-    monkeypatch.setattr(loop, "publish", crash)
+    monkeypatch.setattr(checkpoint, "publish", crash)
     settings = make_settings(run={"steps": 31, "checkpoint_every": 1})
     with pytest.raises(Interrupted):
         train(settings, data, tmp_path, cache)
