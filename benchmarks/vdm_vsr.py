@@ -22,7 +22,7 @@ import psutil
 import torch
 
 import framelift  # noqa: F401 - repairs torchvision before diffusers is imported
-from framelift.degrade.ops.observation import Observation
+from framelift.degrade.stages.observe import Observation
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.pipeline import Measurement
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings

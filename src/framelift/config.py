@@ -73,6 +73,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_mapping(hint, value, where)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
+        if str in args and isinstance(value, str):
+            return value
         return None if value is None else _convert(args[0], value, where)
     if origin is Literal:
         if value not in args:

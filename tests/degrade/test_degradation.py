@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from framelift.degrade import Degradation, load_recipe, recipe_names
-from framelift.degrade.ops.filters import bd
-from framelift.degrade.settings import Recipe
+from framelift.degrade.ops import bd
+from framelift.degrade.recipe import Recipe
 from framelift.degrade.stages import Blur, Jpeg, Noise, Observe, Resize, Shuffle, Stride
 from framelift.errors import InputError, UsageError
 from framelift.ops.resize import downscale
 from framelift.training.crops import RandomCrops
-from framelift.training.data_settings import DataSettings
+from framelift.training.settings import DataSettings
 from framelift.training.store import Clip
 
-RANDOM = ("realworld", "realesrgan", "shake", "vdm_vsr")
+RANDOM = ("compressed", "mild", "realworld", "realesrgan", "shake", "vdm_vsr")
 
 
 def clip(frames=3, height=66, width=83):
@@ -133,6 +133,27 @@ def test_draws_follow_probabilities_and_ranges():
     assert 39 < max(qualities) <= 40
 
 
+@pytest.mark.parametrize("name", ["compressed", "mild"])
+def test_recipes_for_training_hold_their_parameters_and_are_milder_than_realworld(name):
+    x = clip(4, 96, 112)
+    clean = Degradation("bi")(x)
+
+    def damage(recipe):
+        made = (Degradation(recipe, seed=s)(x) - clean for s in range(24))
+        return float(np.mean([low.abs().mean() for low in made]))
+
+    assert not any(d.drift for s in range(8) for d in Degradation(name, seed=s).draw("a")[1])
+    truth, _ = Degradation(name).pair(x)
+    assert torch.equal(truth, x)
+    assert 0 < damage(name) < damage("realworld")
+
+
+def test_compressed_takes_every_quality():
+    levels = [Degradation("compressed", seed=s).describe("a")[-1]["crf"] for s in range(100)]
+    assert 18 <= min(levels) < 20
+    assert 33 < max(levels) <= 35
+
+
 def test_truth_is_what_the_recipe_made_of_the_scene():
     x = clip(3, 64, 80)
     truth, low = Degradation("shake", seed=1).pair(x, "a")
@@ -182,10 +203,12 @@ def crops():
 
 
 def test_training_crops_of_bi_are_what_they_were(crops):
-    batch = crops("bi")(11)
+    batch = crops("bi")[11]
     rng = np.random.default_rng([7, 11])
     made = crops("bi")
-    hr = torch.from_numpy(np.stack([made._crop(rng) for _ in range(3)])).permute(0, 1, 4, 2, 3)
+    hr = torch.from_numpy(np.stack([made._cut(made._draw(rng)) for _ in range(3)])).permute(
+        0, 1, 4, 2, 3
+    )
     lr = (downscale(hr.float() / 255, 4).clamp(0, 1) * 255).round() / 255
     assert torch.equal(batch.hr, hr[..., 8:-8, 8:-8].float() / 255)
     assert torch.equal(batch.lr, lr[..., 2:-2, 2:-2])
@@ -194,20 +217,20 @@ def test_training_crops_of_bi_are_what_they_were(crops):
 @pytest.mark.parametrize("name", ["realworld", "shake", "bd"])
 def test_training_crops_are_a_function_of_seed_and_step(crops, name):
     made = crops(name)
-    made(4)
-    first, again, later = made(5), crops(name)(5), made(6)
+    made[4]
+    first, again, later = made[5], crops(name)[5], made[6]
     assert first.hr.shape == (3, 2, 3, 32, 32)
     assert first.lr.shape == (3, 2, 3, 8, 8)
     assert torch.equal(first.lr, again.lr)
     assert torch.equal(first.hr, again.hr)
     assert not torch.equal(first.lr, later.lr)
-    assert not torch.equal(first.lr, crops(name, seed=8)(5).lr)
+    assert not torch.equal(first.lr, crops(name, seed=8)[5].lr)
 
 
 def test_training_takes_recipe_files_and_refuses_unknown_names(crops, tmp_path: Path):
     mine = tmp_path / "bi.toml"  # its name alone does not make it bi
     mine.write_text('[[stages]]\nop = "stride"\n')
     assert load_recipe(mine).name == "bi"
-    assert not torch.equal(crops(mine)(0).lr, crops("bi")(0).lr)
+    assert not torch.equal(crops(mine)[0].lr, crops("bi")[0].lr)
     with pytest.raises(InputError, match="Did you mean 'realworld'"):
         crops("real-word")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framelift.degrade.ops.motion import CameraPath, Pose, Wave, move_camera
+from framelift.degrade.stages.motion import CameraPath, Pose, Wave, move_camera
 
 
 def picture(height=24, width=40):

@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from framelift.degrade.ops import kernels
-from framelift.degrade.ops.filters import bd, blur, gaussian_blur, stride, unsharp
-from framelift.degrade.ops.noise import gaussian_noise, poisson_noise
-from framelift.degrade.ops.observation import Observation
-from framelift.degrade.ops.quantize import jpeg, quantize
-from framelift.degrade.ops.scaling import rescale
+from framelift.degrade.ops import (
+    bd,
+    blur,
+    gaussian_blur,
+    gaussian_noise,
+    quantize,
+    rescale,
+    stride,
+)
+from framelift.degrade.stages import blur as kernels
+from framelift.degrade.stages.jpeg import jpeg
+from framelift.degrade.stages.noise import poisson_noise
+from framelift.degrade.stages.observe import Observation
+from framelift.degrade.stages.unsharp import unsharp
 
 SIGMAS = st.floats(0.2, 3.0)
 SIZES = st.integers(1, 10).map(lambda n: 2 * n + 1)

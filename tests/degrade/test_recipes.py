@@ -6,13 +6,16 @@ import sys
 import pytest
 
 from framelift.degrade import load_recipe, recipe_names
-from framelift.degrade.settings import describe
+from framelift.degrade.recipe import describe
 from framelift.errors import FrameliftError, InputError, UsageError
 from framelift.files import to_json
 
 
 def test_shipped_recipes():
-    assert recipe_names() == ("bd", "bi", "realesrgan", "realworld", "shake", "vdm_vsr")
+    assert recipe_names() == (
+        *("bd", "bi", "compressed", "mild"),
+        *("realesrgan", "realworld", "shake", "vdm_vsr"),
+    )
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -73,7 +76,9 @@ def test_faulty_recipes(tmp_path, text, message):
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize(("name", "hint"), [("realwrld", "'realworld'"), ("x/y.toml", "bi, real")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("realwrld", "'realworld'"), ("x/y.toml", "bi, compressed")]
+)
 def test_missing_recipes(name, hint):
     with pytest.raises(InputError, match="no degradation recipe") as caught:
         load_recipe(name)
@@ -82,7 +87,9 @@ def test_missing_recipes(name, hint):
 
 def test_recipes_load_no_torch():
     code = (
-        "import sys; from framelift.degrade import load_recipe; load_recipe('realworld'); "
+        "import sys, framelift.degrade.stages as stages\n"
+        "from framelift.degrade import load_recipe\n"
+        "load_recipe('realworld'); stages.observe.Observation(4); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

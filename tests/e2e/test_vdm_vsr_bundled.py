@@ -10,7 +10,7 @@ from torch import Tensor
 
 from framelift.cli.main import main
 from framelift.datasets.moving_mnist import MovingMNIST
-from framelift.degrade.ops.observation import Observation
+from framelift.degrade.stages.observe import Observation
 from framelift.errors import Exit
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.pipeline import Measurement

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, ModelMixin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framelift.degrade.ops.observation import Observation
+from framelift.degrade.stages.observe import Observation
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.pipeline import Measurement

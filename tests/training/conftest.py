@@ -1,6 +1,8 @@
 """Small synthetic clips as real files, and a recipe that trains on them in seconds."""
 
 import copy
+import json
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ RECIPE: dict[str, Any] = {
         "log_every": 5,
         "validate_every": 10,
         "checkpoint_every": 10,
+        "workers": 0,
     },
 }
 
@@ -100,3 +103,30 @@ def make_settings():
         return from_mapping(TrainSettings, content, "the test's recipe")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_recipe():
+    """Write settings as a recipe file."""
+
+    def write(settings: TrainSettings, path: Path) -> Path:
+        tables = {k: v for k, v in asdict(settings).items() if isinstance(v, dict)}
+        words = {k: v for k, v in asdict(settings).items() if k not in tables}
+        lines = [f"{k} = {_toml(v)}" for k, v in words.items()]
+        for name, table in tables.items():
+            lines += [
+                f"[{name}]",
+                *(f"{k} = {_toml(v)}" for k, v in table.items() if v is not None),
+            ]
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -61,7 +61,7 @@ def test_learns(finished, data, cache, make_settings):
         objective = ImageLDMObjective(pipeline, ObjectiveSettings())
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return sum(objective.loss(pipeline.unet, crops(i), generator)[0] for i in range(4)) / 4
+            return sum(objective.loss(pipeline.unet, crops[i], generator)[0] for i in range(4)) / 4
 
     trained = load_pipeline(finished / "pipeline")
     torch.manual_seed(settings.run.seed)
@@ -149,14 +149,14 @@ def test_only_checkpoint_is_kept_until_the_next_is_whole(
     finished, data, cache, make_settings, tmp_path, monkeypatch
 ):
     """Two crashes between the renames in a row."""
-    from framelift.training import loop
+    from framelift.training import checkpoint
 
     shutil.copytree(finished / "checkpoint", tmp_path / "checkpoint.old")
 
     def crash(part, final):
         raise Interrupted
 
-    monkeypatch.setattr(loop, "publish", crash)
+    monkeypatch.setattr(checkpoint, "publish", crash)
     settings = make_settings(run={"steps": 31, "checkpoint_every": 1})
     with pytest.raises(Interrupted):
         train(settings, data, tmp_path, cache)

@@ -56,7 +56,7 @@ def loss_of(pipeline, crops, **objective) -> float:
     own.to(torch.device("cpu"))
     with torch.no_grad():
         losses = [
-            own.loss(pipeline.controlnet, crops(i), torch.Generator().manual_seed(i))[0]
+            own.loss(pipeline.controlnet, crops[i], torch.Generator().manual_seed(i))[0]
             for i in range(4)
         ]
     return float(torch.stack(losses).mean())
@@ -153,7 +153,7 @@ def distilled(recipe, data, cache, output):
     for decoder in (objective.trained, trained.guidance_decoder.decoder):
         with torch.no_grad():
             own = [
-                objective.loss(decoder, crops(i), torch.Generator().manual_seed(i))[0]
+                objective.loss(decoder, crops[i], torch.Generator().manual_seed(i))[0]
                 for i in range(3)
             ]
         losses.append(float(torch.stack(own).mean()))

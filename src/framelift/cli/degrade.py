@@ -33,7 +33,7 @@ def degrade(
 
     Args:
         clip: A video, a folder of images, or a pattern as in frames/%05d.png.
-        recipe: bi, bd, vdm_vsr, realworld, realesrgan, shake, or a TOML file.
+        recipe: bi, bd, vdm_vsr, compressed, mild, realworld, realesrgan, shake, or a TOML file.
         output: Where to write (default: clip_lr.mkv); a name without suffix becomes a folder of
             PNG images.
         scale: How many times smaller, instead of the recipe's.
@@ -43,7 +43,7 @@ def degrade(
         json: Print the record as JSON on standard output.
         quiet: Show no progress.
     """
-    from framelift.degrade.settings import load_recipe
+    from framelift.degrade.recipe import load_recipe
     from framelift.engine.job import check_output
     from framelift.files import to_json
     from framelift.video.containers import check_output as check_container

@@ -41,16 +41,22 @@ def train(
         settings = replace(settings, init_from=init_from)
     if steps is not None:
         settings = replace(settings, run=replace(settings.run, steps=steps))
-    say(to_json(asdict(settings)))
+    resolved = to_json(asdict(settings))
     if dry_run:
+        say(resolved)
         return 0
     output = output or Path("runs") / recipe.stem
     import torch
+    from accelerate import PartialState
 
     from framelift.training.loop import train as run
 
     if threads is not None:
         torch.set_num_threads(threads)
+    first = PartialState(cpu=not torch.accelerator.is_available()).is_main_process
+    if first:
+        say(resolved)
     folder = run(settings, data, output, cache or output.parent / "cache", say)
-    say(f"The trained pipeline is in {folder}.")
+    if first:
+        say(f"The trained pipeline is in {folder}.")
     return 0

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from framelift.degrade.settings import Recipe, load_recipe, recipe_names
+from framelift.degrade.recipe import Recipe, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from framelift.degrade.degradation import Degradation

@@ -1,5 +1,6 @@
 """A recipe at work: high-resolution frames in, low-resolution frames out."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framelift.degrade.apply import Frames, Sizes, apply
-from framelift.degrade.ops.quantize import quantize
-from framelift.degrade.sampler import Drawn, count, draw
-from framelift.degrade.settings import Recipe, load_recipe
+from framelift.degrade.ops import quantize
+from framelift.degrade.recipe import Recipe, load_recipe
+from framelift.degrade.stages import Drawn, Frames, Sizes, draw_all
 from framelift.errors import InputError, UsageError
 
 
@@ -69,19 +69,24 @@ class Degradation:
         sizes = Sizes((height, width), (height // self.scale, width // self.scale), self.scale)
         items = _after(first, items)
         for drawn in scene:
-            items = apply(drawn, items, sizes)
+            items = drawn.apply(items, sizes)
         items = _watched(items, truth)
         for drawn in stages:
-            items = apply(drawn, items, sizes)
+            items = drawn.apply(items, sizes)
         for index, x in items:
             yield index, self._finished(x, sizes)[0]
 
     def draw(self, clip: str = "") -> tuple[list[Drawn], list[Drawn]]:
-        """The parameters of a clip: of the scene stages and of the degrading ones."""
-        recipe = self.recipe
+        """The parameters of a clip: of the scene stages and of the degrading ones.
+
+        They come in the order in which they apply; stages that leave this clip alone are left out.
+        """
+        name = int.from_bytes(hashlib.blake2b(clip.encode(), digest_size=8).digest(), "little")
+        key, recipe = (self.seed % 2**64, name), self.recipe
+        after = sum(stage.places for stage in recipe.scene)
         return (
-            draw(recipe.scene, self.seed, clip, self.scale),
-            draw(recipe.stages, self.seed, clip, self.scale, count(recipe.scene)),
+            draw_all(recipe.scene, key, 0, self.scale),
+            draw_all(recipe.stages, key, after, self.scale),
         )
 
     def describe(self, clip: str = "") -> list[dict[str, Any]]:

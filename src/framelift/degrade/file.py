@@ -6,15 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from framelift.degrade.degradation import Degradation
-from framelift.degrade.ops.quantize import to_bytes
-from framelift.degrade.settings import describe
+from framelift.degrade.recipe import describe
 from framelift.errors import InputError
 from framelift.files import part_path, remove, write_json
+from framelift.images import to_rgb, to_tensor
 from framelift.types import EncodeSettings, OnProgress, Progress
 from framelift.video.assemble import finish
 from framelift.video.faults import writing
@@ -84,9 +82,7 @@ class _Frames:
     def __iter__(self) -> Iterator[Tensor]:
         for frame in self._reader:
             self.times.append((frame.pts, frame.duration))
-            rgb = frame.rgb()
-            full = np.float32(np.iinfo(rgb.dtype).max)
-            yield torch.from_numpy(rgb.astype(np.float32) / full).permute(2, 0, 1).contiguous()
+            yield to_tensor(frame.rgb())
 
 
 def _write(
@@ -98,7 +94,7 @@ def _write(
     frames, writer = _Frames(reader), None
     try:
         for index, frame in degradation.stream(frames, clip_name(reader.path)):
-            rgb = to_bytes(frame)
+            rgb = to_rgb(frame)
             writer = writer or open_writer(width=rgb.shape[1], height=rgb.shape[0])
             writer.write(rgb, *frames.times[index])
             on_progress(Progress("upscale", index + 1, reader.info.frames or 0))

@@ -6,22 +6,42 @@ import torch
 from torch import Tensor
 
 
+class BatchGenerator(torch.Generator):
+    """A generator for one process's share of a batch: items `first`, `first + stride`, and so on.
+
+    What is drawn for each item is drawn for the whole batch, `stride` times as large, and cut to
+    the share, so that several processes together use the numbers that one would have used. What is
+    drawn once for the batch is the same for all.
+    """
+
+    first: int = 0
+    stride: int = 1
+
+
+def _share(generator: torch.Generator) -> tuple[int, int]:
+    return (generator.first, generator.stride) if isinstance(generator, BatchGenerator) else (0, 1)
+
+
 def randint(limit: int, generator: torch.Generator) -> int:
     """A whole number below `limit`."""
     return int(torch.randint(limit, (1,), generator=generator, device=generator.device))
 
 
 def normal(size: Sequence[int], device: torch.device, generator: torch.Generator) -> Tensor:
-    """Standard normal noise."""
-    return torch.randn(tuple(size), generator=generator, device=generator.device).to(device)
+    """Standard normal noise, the first axis counting items of a batch."""
+    first, stride = _share(generator)
+    whole = (size[0] * stride, *size[1:])
+    drawn = torch.randn(whole, generator=generator, device=generator.device)
+    return drawn[first::stride].to(device)
 
 
 def draw_timesteps(
     limit: int, count: int, device: torch.device, generator: torch.Generator
 ) -> Tensor:
     """`count` timesteps below `limit`, uniformly drawn."""
-    drawn = torch.randint(limit, (count,), generator=generator, device=generator.device)
-    return drawn.to(device)
+    first, stride = _share(generator)
+    drawn = torch.randint(limit, (count * stride,), generator=generator, device=generator.device)
+    return drawn[first::stride].to(device)
 
 
 def noise_of(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from framelift.datasets import open_source
 from framelift.degrade import Degradation, load_recipe
-from framelift.degrade.settings import describe
+from framelift.degrade.recipe import describe
 from framelift.engine.journal import journal_folder
 from framelift.engine.upscale import load_for, upscale
 from framelift.errors import StoppedError, UsageError

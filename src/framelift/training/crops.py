@@ -1,29 +1,76 @@
-"""Training batches: random crops of stored clips and their degraded versions."""
+"""Training batches: random crops of stored clips and their degraded versions, made by workers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from framelift.degrade.degradation import Degradation
-from framelift.degrade.settings import load_recipe
-from framelift.errors import InputError
+from framelift.degrade import Degradation, load_recipe
+from framelift.device import choose_threads
+from framelift.diffusion.draw import BatchGenerator
+from framelift.errors import FrameliftError, InputError, NoRoomError
 from framelift.methods.base import Batch
 from framelift.ops.resize import downscale
-from framelift.training.data_settings import DataSettings
+from framelift.training.settings import DataSettings, RecipeShare
 from framelift.training.store import Clip
 
+MIXTURE = 1  # sets the generator that draws recipes apart from the one that draws crops
 
-class RandomCrops:
-    """Random crops as a function of (seed, step), so that a resumed run sees the same ones."""
+
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of a step's batch: items `rank`, `rank + processes`, and so on.
+
+    With `rounds`, a process takes its items in several rounds. Interleaved, so that the first
+    items of every share are the first items of the whole, whichever way a stage divides a batch.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    rounds: int = 1
+
+    def of(self, index: int) -> tuple[int, int, int]:
+        """Step, first item and distance of items of the `index`-th batch of this process."""
+        step, turn = divmod(index, self.rounds)
+        return step, turn * self.processes + self.rank, self.processes * self.rounds
+
+
+class _Place(NamedTuple):
+    """Where a crop lies: the clip's number, first frame, top, left, quarter turns, mirrored."""
+
+    clip: int
+    t: int
+    y: int
+    x: int
+    turns: int
+    flip: int
+
+
+class RandomCrops(Dataset[Batch]):
+    """Batches as a function of (seed, index), whoever makes them; they do not end.
+
+    The crops of a step are drawn for all processes and rounds together, and each takes its
+    share, so that n processes with a batch b see what one with n·b sees.
+    """
 
     def __init__(
-        self, clips: Sequence[Clip], settings: DataSettings, batch: int, seed: int, frames: int = 1
+        self,
+        clips: Sequence[Clip],
+        settings: DataSettings,
+        batch: int,
+        seed: int,
+        frames: int = 1,
+        share: Share = Share(),
     ) -> None:
         side = settings.crop + 2 * settings.margin
         self.clips = [
-            c for c in clips if len(c.frames) >= frames and min(c.frames.shape[1:3]) >= side
+            c for c in clips if c.frames.shape[0] >= frames and min(c.frames.shape[1:3]) >= side
         ]
         if not self.clips:
             raise InputError(
@@ -32,49 +79,158 @@ class RandomCrops:
             )
         self.cumulative = np.cumsum([c.weight for c in self.clips])
         self.settings, self.batch, self.seed, self.frames = settings, batch, seed, frames
-        self.side = side
-        self.degradation = None
-        if settings.degradation != "none":
-            self.degradation = Degradation(settings.degradation, settings.scale, seed)
+        self.side, self.share = side, share
+        self.degradations, self.weights = _degradations(settings, seed)
+        bi = load_recipe("bi")
+        self.only_bi = [d.recipe for d in self.degradations] == [bi]
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of an optimizer step."""
-        rng = np.random.default_rng([self.seed, step])
-        crops = np.stack([self._crop(rng) for _ in range(self.batch)])
-        hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
-        margin = self.settings.margin
-        if self.degradation is None:
-            hr = _inside(hr, margin)
-            return Batch(hr, hr)
-        hr, lr = degrade(hr, self.degradation, step)
-        return Batch(_inside(hr, margin), _inside(lr, margin // self.settings.scale))
+    def __getitem__(self, index: int) -> Batch:
+        """The `index`-th batch of this process: a round of a step."""
+        step, first, stride = self.share.of(index)
+        with _one_thread():
+            rng = np.random.default_rng([self.seed, step])
+            places = [self._draw(rng) for _ in range(self.batch * stride)][first::stride]
+            crops = np.stack([self._cut(place) for place in places])
+            hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
+            margin = self.settings.margin
+            if not self.degradations:
+                hr = _inside(hr, margin)
+                return Batch(hr, hr)
+            hr, lr = self._degrade(hr, step, range(first, self.batch * stride, stride))
+            return Batch(_inside(hr, margin), _inside(lr, margin // self.settings.scale))
 
-    def _crop(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw(self, rng: np.random.Generator) -> _Place:
         drawn = rng.random() * self.cumulative[-1]
-        clip = self.clips[int(self.cumulative.searchsorted(drawn, side="right"))].frames
-        t = rng.integers(len(clip) - self.frames + 1)
-        y = rng.integers(clip.shape[1] - self.side + 1)
-        x = rng.integers(clip.shape[2] - self.side + 1)
-        crop = clip[t : t + self.frames, y : y + self.side, x : x + self.side]
-        turns, flip = int(rng.integers(4)), rng.integers(2)
+        number = int(self.cumulative.searchsorted(drawn, side="right"))
+        frames, height, width = self.clips[number].frames.shape[:3]
+        t = int(rng.integers(frames - self.frames + 1))
+        y, x = (int(rng.integers(length - self.side + 1)) for length in (height, width))
+        return _Place(number, t, y, x, int(rng.integers(4)), int(rng.integers(2)))
+
+    def _cut(self, place: _Place) -> np.ndarray:
+        """The crop `[T, side, side, 3]` at a place."""
+        t, y, x = place.t, place.y, place.x
+        times, rows, columns = (
+            slice(at, at + length)
+            for at, length in ((t, self.frames), (y, self.side), (x, self.side))
+        )
+        crop = self.clips[place.clip].frames[times, rows, columns]
         if self.settings.augment == "full":
-            crop = np.rot90(crop, turns, axes=(1, 2))
-        if self.settings.augment != "none" and flip:
+            crop = np.rot90(crop, place.turns, axes=(1, 2))
+        if self.settings.augment != "none" and place.flip:
             crop = crop[:, :, ::-1]
         return np.ascontiguousarray(crop)
+
+    def _degrade(self, hr: Tensor, step: int, items: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Ground truth and low-resolution version of `hr` `[B, T, 3, H, W]` in [0, 1].
+
+        The recipe and its parameters are drawn for each item, as functions of (seed, step, item).
+        """
+        if self.only_bi:  # the same numbers, in one call
+            return hr, (downscale(hr, self.settings.scale).clamp(0, 1) * 255).round() / 255
+        pairs = [
+            self._degradation(step, n).pair(clip, f"{step}/{n}")
+            for n, clip in zip(items, hr, strict=True)
+        ]
+        truth, lr = zip(*pairs, strict=True)
+        return torch.stack(truth), torch.stack(lr)
+
+    def _degradation(self, step: int, item: int) -> Degradation:
+        if len(self.degradations) == 1:
+            return self.degradations[0]
+        rng = np.random.default_rng([self.seed, step, item, MIXTURE])
+        return self.degradations[int(rng.choice(len(self.degradations), p=self.weights))]
+
+
+def step_generator(seed: int, share: Share, index: int, device: torch.device) -> BatchGenerator:
+    """Noise and timesteps that belong to the `index`-th batch of a process."""
+    step, first, stride = share.of(index)
+    generator = BatchGenerator(device)
+    generator.first, generator.stride = first, stride
+    generator.manual_seed(seed * 1_000_003 * 2**33 % 2**62 + step)
+    return generator
+
+
+def load_batches(crops: RandomCrops, first: int, last: int, workers: int) -> Iterator[Batch]:
+    """Batches `first` to `last` (exclusive) in order, made ahead by worker processes.
+
+    What goes wrong in a worker is raised here as the error that it was.
+    """
+    loader: DataLoader[Batch | FrameliftError] = DataLoader(
+        _Told(crops),
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the loader seeds workers, and would draw from the global one
+    )
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise NoRoomError(
+                "A process that makes training crops was killed; most often memory ran out.",
+                "Lower [run] workers or batch, then run the same command again: it resumes.",
+            ) from error
+        if isinstance(batch, FrameliftError):
+            raise batch
+        yield batch
+
+
+def choose_workers(wanted: int | None, device: torch.device, processes: int) -> int:
+    """Worker processes for each of the training `processes` of this machine."""
+    if wanted is not None:
+        return wanted
+    cores = choose_threads(None) // processes
+    if device.type == "cpu":
+        return 1 if cores > 1 else 0
+    return max(0, min(8, cores - 1))
+
+
+class _Told(Dataset[Batch | FrameliftError]):
+    """Crops that hand back errors: the loader would bury their sentences in a traceback."""
+
+    def __init__(self, crops: RandomCrops) -> None:
+        self.crops = crops
+
+    def __getitem__(self, index: int) -> Batch | FrameliftError:
+        try:
+            return self.crops[index]
+        except FrameliftError as error:
+            return error
+
+
+def _start_worker(number: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads; crops must not depend on who makes them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _degradations(settings: DataSettings, seed: int) -> tuple[list[Degradation], np.ndarray]:
+    """The recipes of a mixture and how often each is drawn."""
+    wanted = settings.degradation
+    if wanted == "none":
+        return [], np.empty(0)
+    shares = (RecipeShare(wanted),) if isinstance(wanted, str) else wanted
+    weights = np.array([share.weight for share in shares])
+    made = [Degradation(share.recipe, settings.scale, seed) for share in shares]
+    return made, weights / weights.sum()
 
 
 def _inside(x: Tensor, margin: int) -> Tensor:
     return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin].contiguous()
-
-
-def degrade(hr: Tensor, degradation: Degradation, step: int) -> tuple[Tensor, Tensor]:
-    """Ground truth and low-resolution version of `hr` `[B, T, 3, H, W]` in [0, 1].
-
-    Random parameters are drawn for each item, as a function of (seed, step, item).
-    """
-    if degradation.recipe == load_recipe("bi"):  # the same numbers, in one call
-        return hr, (downscale(hr, degradation.scale).clamp(0, 1) * 255).round() / 255
-    pairs = [degradation.pair(item, f"{step}/{n}") for n, item in enumerate(hr)]
-    truth, lr = zip(*pairs, strict=True)
-    return torch.stack(truth), torch.stack(lr)

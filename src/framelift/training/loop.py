@@ -3,37 +3,52 @@
 A run folder holds `recipe.json` (the resolved settings), `log.jsonl`, `samples/`, `checkpoint/`
 and, at the end, `pipeline/` with the averaged weights. The same command continues from the
 checkpoint; crops, noise and timesteps are functions of (seed, step), so a resumed run sees what
-an unbroken one would have seen.
+an unbroken one would have seen. Several processes share every step's batch (`crops.Share`).
 """
 
-import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from framelift.device import choose_dtype
 from framelift.errors import UsageError
-from framelift.files import part_path, publish, read_json, sync, write_json
 from framelift.methods.base import Batch, Objective
-from framelift.training.crops import RandomCrops
+from framelift.training.checkpoint import (
+    export,
+    fit,
+    freeze_settings,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from framelift.training.crops import (
+    RandomCrops,
+    Share,
+    choose_workers,
+    load_batches,
+    step_generator,
+)
 from framelift.training.objectives import build_objective
-from framelift.training.samples import save_sample
 from framelift.training.settings import OptimSettings, TrainSettings
 from framelift.training.store import Clip, open_store
 from framelift.training.track import Track
+from framelift.training.validation import VALIDATION, mean_over_processes, save_sample, validate
 
-VALIDATION_STEP = 2**31  # crops of the held-out clips are drawn far from the training steps
+PREPARED = 16  # batches on which a stage may fit what it needs to know of the data
 
 
 def train(
@@ -43,97 +58,150 @@ def train(
     cache: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Train to `settings.run.steps` and return the folder of the finished pipeline."""
-    run = settings.run
-    _freeze_settings(settings, output)
+    """Train to `settings.run.steps` and return the folder of the finished pipeline.
+
+    Started by torchrun or `accelerate launch`, the processes train together; the first one says,
+    logs, checkpoints and exports.
+    """
+    run, optim = settings.run, settings.optim
     AcceleratorState._reset_state()  # of an earlier training in this process
     accelerator = Accelerator(
-        mixed_precision=_precision(run.precision), step_scheduler_with_optimizer=False
+        cpu=not torch.accelerator.is_available(),  # or processes of torchrun would not meet
+        mixed_precision=_precision(run.precision),
+        step_scheduler_with_optimizer=False,
     )
+    if not accelerator.is_main_process:
+        say = _silent
+    freeze_settings(settings, output, accelerator)
     torch.manual_seed(run.seed)
-    training, held_out = _crops(settings, data_root, cache)
+    data = _open_data(settings, data_root, cache, accelerator, say)
     objective = build_objective(settings)
-    objective.prepare(training(VALIDATION_STEP + i) for i in range(16))
+    fitted = fit(objective, data.prepared, accelerator, newest_checkpoint(output))
 
     network: Any = objective.trained.train()
     network.to(memory_format=torch.channels_last)
-    ema = EMAModel(network.parameters(), decay=settings.optim.ema_decay)
+    if run.activation_checkpointing:
+        _checkpoint_activations(network, objective.pipeline)
+    ema = EMAModel(network.parameters(), decay=optim.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(),
-        lr=settings.optim.lr,
-        betas=settings.optim.betas,
-        weight_decay=settings.optim.weight_decay,
+        lr=optim.lr,
+        betas=optim.betas,
+        weight_decay=optim.weight_decay,
         fused=True,
     )
-    schedule = LambdaLR(optimizer, _rate(settings.optim, run.steps))
+    schedule = LambdaLR(optimizer, _rate(optim, run.steps))
     network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
     objective.to(accelerator.device)
     accelerator.register_for_checkpointing(ema)
-    first = _resume(accelerator, output)
+    first = load_checkpoint(accelerator, output)
     ema.to(accelerator.device)  # after resuming, which puts the averages on the CPU
     size = sum(p.numel() for p in network.parameters()) / 1e6
+    many = f"{accelerator.num_processes} × " if accelerator.num_processes > 1 else ""
     say(
-        f"training {size:.2f} M parameters from step {first} to {run.steps} on {accelerator.device}"
+        f"training {size:.2f} M parameters from step {first} to {run.steps} on "
+        f"{many}{accelerator.device.type}"
     )
 
-    track = Track(output, first, run.tensorboard)
+    track = Track(output, first, run.tensorboard, accelerator.is_main_process)
+
+    def judge(step: int) -> None:
+        """Validate the averaged weights."""
+        ema.store(network.parameters())
+        ema.copy_to(network.parameters())
+        bare = accelerator.unwrap_model(network)
+        losses = validate(objective, bare, data.held_out, accelerator, run.seed)
+        if accelerator.is_main_process:
+            batch = data.shown[VALIDATION].to(accelerator.device)
+            save_sample(objective, batch, output / "samples" / f"{step:07d}.png")
+        say(track.write(step, losses))  # last: a resumed run makes up for what has no record
+        ema.restore(network.parameters())
+
+    if first and _due(first, run.validate_every, run.steps) and not _agreed(track.validated):
+        judge(first)  # it failed, or the run was stopped, behind the checkpoint
+    workers = choose_workers(run.workers, accelerator.device, accelerator.num_processes)
+    batches = load_batches(
+        data.training, first * run.accumulate, run.steps * run.accumulate, workers
+    )
     started = time.monotonic()
     for step in range(first, run.steps):
-        batch = training(step).to(accelerator.device)
-        generator = _generator(run.seed, step, accelerator.device)
-        with accelerator.autocast():
-            loss, terms = objective.loss(network, batch, generator)
-        accelerator.backward(loss)
-        norm: Any = accelerator.clip_grad_norm_(network.parameters(), settings.optim.clip)
-        _check_finite(float(loss.detach()), float(norm), step)
+        values = _accumulate(objective, network, batches, settings, data, step, accelerator)
+        norm: Any = accelerator.clip_grad_norm_(network.parameters(), optim.clip)
+        _check_finite(values["loss"], float(norm), step)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         ema.step(network.parameters())
-        track.add(step, {"loss": float(loss.detach()), "grad_norm": float(norm), **_numbers(terms)})
+        track.add(values | {"grad_norm": float(norm)})
         now = step + 1
-        if now % run.log_every == 0 or now == run.steps:
-            speed = (now - first) / (time.monotonic() - started)
-            say(track.flush(now, speed, schedule.get_last_lr()[0]))
-        if now % run.validate_every == 0 or now == run.steps:
-            ema.store(network.parameters())
-            ema.copy_to(network.parameters())
-            say(track.write(now, _validate(objective, network, held_out, settings, accelerator)))
-            save_sample(objective, held_out(VALIDATION_STEP), output / "samples" / f"{now:07d}.png")
-            ema.restore(network.parameters())
-        if now % run.checkpoint_every == 0 or now == run.steps:
-            _checkpoint(accelerator, output, now)
+        if _due(now, run.log_every, run.steps):
+            speed = {"steps_per_second": (now - first) / (time.monotonic() - started)}
+            means = mean_over_processes(track.take()) | speed | {"lr": schedule.get_last_lr()[0]}
+            say(track.write(now, means))
+        judging = _due(now, run.validate_every, run.steps)
+        if judging or _due(now, run.checkpoint_every, run.steps):
+            save_checkpoint(accelerator, fitted, output, now)
+        if judging:  # behind the checkpoint: if it fails, no step is lost
+            judge(now)
     ema.copy_to(network.parameters())
-    return _export(accelerator, objective, output)
+    folder = export(accelerator, objective, output)
+    if accelerator.num_processes > 1:
+        accelerator.end_training()
+    return folder
 
 
-@torch.no_grad()
-def _validate(
+def _accumulate(
     objective: Objective,
-    network: torch.nn.Module,
-    crops: RandomCrops,
+    network: nn.Module,
+    batches: Iterator[Batch],
     settings: TrainSettings,
+    data: "_Data",
+    step: int,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Mean loss terms of the averaged weights on fixed held-out crops with fixed noise."""
-    values: dict[str, list[float]] = {}
-    for i in range(8):
-        batch: Batch = crops(VALIDATION_STEP + i).to(accelerator.device)
-        generator = _generator(settings.run.seed, VALIDATION_STEP + i, accelerator.device)
-        with accelerator.autocast():
-            _, terms = objective.loss(network, batch, generator)
-        for name, value in _numbers(terms).items():  # not every round has every term
-            values.setdefault(name, []).append(value)
-    return {f"held_out_{name}": sum(found) / len(found) for name, found in values.items()}
+    """Gradients of a step; returns its mean loss and terms on this process."""
+    rounds = settings.run.accumulate
+    sums: defaultdict[str, float] = defaultdict(float)
+    for turn in range(rounds):
+        index = step * rounds + turn
+        batch = next(batches).to(accelerator.device)
+        generator = step_generator(
+            settings.run.seed, data.training.share, index, accelerator.device
+        )
+        with nullcontext() if turn == rounds - 1 else accelerator.no_sync(network):
+            with accelerator.autocast():
+                loss, terms = objective.loss(network, batch, generator)
+            accelerator.backward(loss / rounds)
+        for name, value in {"loss": loss.detach(), **terms}.items():
+            sums[name] += float(value) / rounds
+    return dict(sums)
 
 
-def _numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in terms.items()}
+@dataclass(frozen=True)
+class _Data:
+    """Crops to train on, and held-out ones: this process's share, and a batch to look at."""
+
+    training: RandomCrops
+    held_out: RandomCrops
+    shown: RandomCrops
+    everything: RandomCrops
+    """The whole batches of which `training` is a share."""
+
+    @property
+    def prepared(self) -> Iterator[Batch]:
+        """The same batches whatever the number of processes, far from the training steps."""
+        return (self.everything[VALIDATION + i] for i in range(PREPARED))
 
 
-def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrops, RandomCrops]:
+def _open_data(
+    settings: TrainSettings,
+    root: Path,
+    cache: Path,
+    accelerator: Accelerator,
+    say: Callable[[str], None],
+) -> _Data:
     data, run = settings.data, settings.run
-    clips = open_store(root, data.sources, cache)
+    clips = open_store(root, data.sources, cache, say)
     held_out: list[Clip] = [c for c in clips if c.held_out or c.name in data.holdout]
     missing = set(data.holdout) - {c.name for c in held_out}
     if missing or not held_out:
@@ -142,36 +210,44 @@ def _crops(settings: TrainSettings, root: Path, cache: Path) -> tuple[RandomCrop
             "Name clips of the data in [data] holdout, or a dataset's holdout_split.",
         )
     training = [c for c in clips if not c.held_out and c.name not in data.holdout]
-    rank = int(os.environ.get("RANK", 0))
-    return (
-        RandomCrops(training, data, run.batch, run.seed + 7919 * rank, data.frames),
-        RandomCrops(held_out, data, run.batch, run.seed, data.frames),
+    rank, processes = accelerator.process_index, accelerator.num_processes
+
+    def crops(clips: list[Clip], share: Share, batch: int = run.batch) -> RandomCrops:
+        return RandomCrops(clips, data, batch, run.seed, data.frames, share)
+
+    return _Data(
+        crops(training, Share(rank, processes, run.accumulate)),
+        crops(held_out, Share(rank, processes, run.accumulate)),
+        crops(held_out, Share()),
+        crops(training, Share(), run.batch * processes * run.accumulate),
     )
 
 
-def _freeze_settings(settings: TrainSettings, output: Path) -> None:
-    """Record the resolved settings; a checkpoint belongs to one recipe (its length may grow)."""
-    output.mkdir(parents=True, exist_ok=True)
-    record = output / "recipe.json"
-    resolved = json.loads(json.dumps(asdict(settings)))
-    if record.exists() and _checkpoint_to_load(output):
-        lenient = ("steps", "log_every", "validate_every", "checkpoint_every", "tensorboard")
-        changed = set(_differences(read_json(record), resolved)) - {f"run.{n}" for n in lenient}
-        if changed:
-            raise UsageError(
-                f"{output} holds a run with other settings: {', '.join(sorted(changed))}.",
-                "Choose another folder with --output, or restore the settings.",
-            )
-    write_json(record, resolved)
+def _checkpoint_activations(network: nn.Module, pipeline: Any) -> None:
+    """In the trained network and in the frozen ones through which its gradient passes."""
+    parts = [network, *(c for c in pipeline.components.values() if isinstance(c, nn.Module))]
+    modules = {m for part in parts for m in part.modules() if isinstance(m, ModelMixin)}
+    able = [m for m in modules if m._supports_gradient_checkpointing]
+    if not able:
+        raise UsageError(
+            f"{type(network).__name__} cannot compute its activations again.",
+            "Leave out [run] activation_checkpointing.",
+        )
+    for module in able:
+        module.enable_gradient_checkpointing()
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Dotted names of the settings in which two JSON documents differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        dot = f"{where}." if where else ""
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{dot}{k}")]
-    return [] if old == new else [where]
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
+
+
+def _agreed(value: bool) -> bool:
+    """The first process's answer, on all of them."""
+    return broadcast_object_list([value])[0]
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def _check_finite(loss: float, norm: float, step: int) -> None:
@@ -184,11 +260,11 @@ def _check_finite(loss: float, norm: float, step: int) -> None:
 
 
 def _precision(wanted: str) -> str:
+    """Accelerate's name of the precision. Gradients vanish in float16, so that auto avoids it."""
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if choose_dtype("auto", device) == torch.bfloat16 else "no"
 
 
 def _rate(optim: OptimSettings, steps: int) -> Callable[[int], float]:
@@ -200,55 +276,3 @@ def _rate(optim: OptimSettings, steps: int) -> Callable[[int], float]:
         return warm * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)).item())
 
     return factor
-
-
-def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    rank = int(os.environ.get("RANK", 0))
-    return torch.Generator(device).manual_seed((seed * 1_000_003 + rank) * 2**33 % 2**62 + step)
-
-
-def _checkpoint_to_load(output: Path) -> Path | None:
-    """The newest whole checkpoint; `.old` is the only one between the two renames."""
-    for name in ("checkpoint", "checkpoint.old"):
-        if (output / name / "step.json").exists():
-            return output / name
-    return None
-
-
-def _resume(accelerator: Accelerator, output: Path) -> int:
-    folder = _checkpoint_to_load(output)
-    if folder is None:
-        return 0
-    accelerator.load_state(str(folder))
-    return read_json(folder / "step.json")["step"]
-
-
-def _checkpoint(accelerator: Accelerator, output: Path, step: int) -> None:
-    """Replace the checkpoint so that a crash at any moment leaves a whole one."""
-    final, part, old = (output / n for n in ("checkpoint", "checkpoint.part", "checkpoint.old"))
-    if accelerator.is_main_process:
-        shutil.rmtree(part, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(part))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        for file in part.iterdir():
-            sync(file)
-        write_json(part / "step.json", {"step": step})
-        if final.exists():  # otherwise `old` may be all there is
-            shutil.rmtree(old, ignore_errors=True)
-            publish(final, old)
-        publish(part, final)
-        shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def _export(accelerator: Accelerator, objective: Objective, output: Path) -> Path:
-    final = output / "pipeline"
-    if accelerator.is_main_process:
-        part = part_path(final)
-        objective.pipeline.save_pretrained(str(part))
-        shutil.rmtree(final, ignore_errors=True)
-        publish(part, final)
-    accelerator.wait_for_everyone()
-    return final

@@ -7,8 +7,84 @@ from pathlib import Path
 from typing import Any, Literal
 
 from framelift.config import from_mapping
-from framelift.errors import InputError
-from framelift.training.data_settings import DataSettings
+from framelift.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Files below the data root, or a dataset by name."""
+
+    glob: str = ""
+    """Video files, folders of frames or still pictures: a pattern relative to the root, for example
+    "*.mp4"."""
+    dataset: str = ""
+    """A dataset in its published layout instead (see `framelift data list`); its clips are read as
+    they are needed."""
+    folder: str = ""
+    """Folder of the dataset, relative to the root."""
+    split: str = ""
+    """Split to train on (default: the dataset's first)."""
+    holdout_split: str = ""
+    """Split whose clips are kept for validation."""
+    stride: int = 1
+    """Take every n-th frame."""
+    shrink: int = 1
+    """Shrink by this factor first: removes compression and sensor noise from the targets."""
+    weight: float = 1.0
+    """How often crops come from these files, relative to √(frames × megapixels); clips of a dataset
+    are all taken equally often."""
+
+    def __post_init__(self) -> None:
+        if bool(self.glob) == bool(self.dataset):
+            raise UsageError(
+                "A source of training data is a glob or a dataset.", "Set one of the two."
+            )
+
+
+@dataclass(frozen=True)
+class RecipeShare:
+    """One of several degradations."""
+
+    recipe: str
+    """Degradation recipe, by name or TOML file."""
+    weight: float = 1.0
+    """How often it is drawn, relative to the others."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise UsageError(
+                f"The weight of the degradation {self.recipe!r} is {self.weight:g}.",
+                "Choose a number above 0.",
+            )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What a crop is and where it comes from."""
+
+    sources: tuple[SourceSettings, ...] = ()
+    """Where clips come from."""
+    holdout: tuple[str, ...] = ()
+    """Names (without suffix) of clips kept for validation."""
+    frames: int = 1
+    """Consecutive frames per crop (of those that a source's stride leaves)."""
+    crop: int = 128
+    """Side of the square high-resolution crop in pixels."""
+    margin: int = 16
+    """High-resolution pixels around the crop that the degradation may look at."""
+    scale: int = 4
+    """Scale between the high-resolution crop and its low-resolution version."""
+    degradation: "tuple[RecipeShare, ...] | str" = "bi"
+    """Degradation recipe, by name (bi, bd, realworld, ...) or TOML file: bi is MATLAB's antialiased
+    bicubic, saved in 8 bits; none makes no LR frames, for objectives that look at HR alone. Or
+    several, of which one is drawn for each clip of a batch:
+    [{ recipe = "bi", weight = 1 }, { recipe = "mild", weight = 1 }]."""
+    augment: Literal["full", "flip", "none"] = "full"
+    """Mirror crops left to right (flip), and turn them by quarters as well (full)."""
+
+    def __post_init__(self) -> None:
+        if not self.degradation:
+            raise UsageError("[data] degradation is empty.", "Name a recipe, or none.")
 
 
 @dataclass(frozen=True)
@@ -39,7 +115,17 @@ class RunSettings:
     steps: int = 1000
     """Optimizer steps in all, resumed ones included."""
     batch: int = 16
-    """Crops per step and process."""
+    """Crops per process and round; a step takes batch × processes × accumulate of them."""
+    accumulate: int = 1
+    """Rounds whose gradients are averaged before the weights change: a larger batch in the memory
+    of a small one."""
+    workers: int | None = None
+    """Processes beside each training process that cut and degrade crops, 0 for none (default: as
+    many as cores allow, at most 8, where networks run on an accelerator; one where they run on
+    the CPU). The crops do not depend on it."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about
+    a third more time."""
     seed: int = 0
     """Seed of crops, noise and initial weights."""
     precision: Literal["auto", "no", "bf16"] = "auto"
@@ -52,6 +138,14 @@ class RunSettings:
     """Steps between two checkpoints; only the newest is kept."""
     tensorboard: bool = False
     """Write TensorBoard events beside the JSONL log."""
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch": 1, "accumulate": 1}
+        least |= dict.fromkeys(("log_every", "validate_every", "checkpoint_every"), 1)
+        for name, value in {**least, "workers": 0}.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise UsageError(f"[run] {name} is {given}.", f"Choose {value} or more.")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor
 
-from framelift.degrade.ops.observation import Observation
+from framelift.degrade.stages.observe import Observation
 from framelift.diffusion.codecs import KLCodec, LatentSpace, latent_space
 from framelift.diffusion.parameterisation import prediction_of
 from framelift.diffusion.samplers import Sampler

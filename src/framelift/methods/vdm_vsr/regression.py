@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framelift.degrade.ops.observation import Observation
+from framelift.degrade.stages.observe import Observation
 from framelift.diffusion.draw import normal, randint
 from framelift.methods.base import Batch, Noise, OnStep, VSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT

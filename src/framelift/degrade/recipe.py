@@ -74,11 +74,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 def describe_stage(stage: Stage) -> dict[str, Any]:
     """A stage as plain values, beginning with its name."""
-    op = {"op": type(stage).__name__.lower()}
+    op = {"op": stage.op}
     if isinstance(stage, Shuffle):
         first, second = ([describe_stage(s) for s in g] for g in (stage.first, stage.second))
         return op | {"first": first, "second": second, "swap": stage.swap}
-    return op | asdict(stage)
+    return op | asdict(stage)  # pyright: ignore[reportArgumentType] (stages are dataclasses)
 
 
 def _find(name_or_path: str | Path) -> Path:
