@@ -5,14 +5,11 @@ A preset is a TOML file, shipped in `weights/presets` or the user's own; a folde
 """
 
 import re
-import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from framelift.config import from_mapping
+from framelift.config import from_mapping, read_toml, suggest
 from framelift.errors import Exit, FrameliftError, InputError, UsageError
 from framelift.files import read_json, sha256
 from framelift.types import Limits
@@ -152,18 +149,8 @@ def check_weights(folder: Path, preset: Preset, name: str) -> None:
         )
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """A sentence with what was probably meant, or with all that is known."""
-    known = sorted(known)
-    close = get_close_matches(word, known, 1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
-
-
 def _read(path: Path) -> Preset:
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a readable preset: {error}.", "Correct it.") from error
+    content = read_toml(path, "preset")
     preset = from_mapping(Preset, content, str(path))
     if not isinstance(content["components"], dict):
         raise UsageError(f"{path}, components must be a table.", "Write [components.unet] etc.")
