@@ -35,9 +35,10 @@ def from_mapping(kind: type[T], content: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(content, Mapping):
         raise UsageError(f"{where} is {content!r}.", "It must be a table, as in [section].")
+    hints = get_type_hints(kind)
     for key in content:
-        _known([f.name for f in fields(kind)], key, where)
-    values = check_types(get_type_hints(kind), content, where)
+        _known(list(hints), key, where)
+    values = check_types(hints, content, where)
     try:
         return kind(**values)
     except TypeError as error:

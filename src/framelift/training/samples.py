@@ -18,8 +18,9 @@ def save_sample(objective: Objective, batch: Batch, path: Path, columns: int = 8
         write_picture(path, to_rgb(show(batch)))
         return
     clips, hr = batch.lr[:columns], batch.hr[:columns, -1]
-    made = torch.stack([objective.pipeline(clip, settings=None)[-1] for clip in clips]).cpu()
-    bicubic = upscale(clips[:, -1], objective.pipeline.scale).clamp(0, 1).cpu()
+    pipeline = objective.pipeline
+    made = torch.stack([pipeline(x, settings=pipeline.settings_class())[-1] for x in clips]).cpu()
+    bicubic = upscale(clips[:, -1], pipeline.scale).clamp(0, 1).cpu()
     rows = [bicubic, made, hr.cpu()]
     picture = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
     write_picture(path, to_rgb(picture))

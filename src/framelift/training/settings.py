@@ -59,7 +59,7 @@ class TrainSettings:
     """A training run of one stage of one method."""
 
     method: str
-    """Whose objective to train, for example image_ldm."""
+    """Whose objective to train, for example image-ldm."""
     stage: str
     """The method's training stage, for example denoiser."""
     init_from: str = ""
