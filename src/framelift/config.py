@@ -1,26 +1,62 @@
 """Settings dataclasses from TOML tables and from name=value words, with errors by name."""
 
 import math
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from framelift.errors import UsageError
+from framelift.errors import InputError, UsageError
 
 T = TypeVar("T")
 
 
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file that holds a `what`, as in "preset".
+
+    InputError where there is no such file, or where it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {what} {path}.", "Check the path.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable {what}: {error}.", "Correct it.") from error
+
+
 def from_mapping(kind: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Build a (nested) settings dataclass; unknown names and wrong types raise UsageError."""
+    """Build a (nested) settings dataclass.
+
+    UsageError for unknown names, wrong types, and values that the class itself refuses by a
+    ValueError.
+    """
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where} is {content!r}.", "It must be a table, as in [section].")
     hints = get_type_hints(kind)
     for key in content:
-        _known(kind, key, where)
+        _known(list(hints), key, where)
+    values = check_types(hints, content, where)
     try:
-        return kind(**{k: _convert(hints[k], v, f"{where}, {k}") for k, v in content.items()})
+        return kind(**values)
     except TypeError as error:
         raise UsageError(f"{where} is incomplete: {error}.", "Add what is missing.") from error
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}.", "Correct it.") from error
+
+
+def check_types(hints: Mapping[str, Any], content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`content` with every value converted to the type that `hints` names, or a UsageError."""
+    return {k: _convert(hints.get(k, Any), v, f"{where}, {k}") for k, v in content.items()}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A sentence with what was probably meant, or with all that is known."""
+    known = sorted(known)
+    close = get_close_matches(word, known, 1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
 
 
 def from_strings(kind: type, words: Sequence[str], where: str) -> dict[str, Any]:
@@ -31,7 +67,7 @@ def from_strings(kind: type, words: Sequence[str], where: str) -> dict[str, Any]
         if not equals:
             raise UsageError(f"{where} {word!r} has no value.", "Write it as name=value.")
         name = name.strip().replace("-", "_")
-        _known(kind, name, where)
+        _known([f.name for f in fields(kind)], name, where)
         content[name] = _parse(text.strip())
     return content
 
@@ -57,37 +93,31 @@ def _parse(text: str) -> Any:
     return text
 
 
-def _known(kind: type, name: str, where: str) -> None:
-    names = [f.name for f in fields(kind)]
-    if name in names:
-        return
-    close = get_close_matches(name, names, 1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(names)}."
-    raise UsageError(f"{where} has an unknown setting {name!r}.", hint)
+def _known(names: Sequence[str], name: str, where: str) -> None:
+    if name not in names:
+        raise UsageError(f"{where} has an unknown setting {name!r}.", suggest(name, names))
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any:
+        return value
     if is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{where} must be a table.", "Write it as [section].")
         return from_mapping(hint, value, where)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        if str in args and isinstance(value, str):
-            return value
-        return None if value is None else _convert(args[0], value, where)
+        return _convert_union(args, value, where)
     if origin is Literal:
         if value not in args:
             raise UsageError(
                 f"{where} is {value!r}.", f"Choose one of {', '.join(map(str, args))}."
             )
         return value
-    if origin is tuple and isinstance(value, list | tuple):
-        return _convert_tuple(args, value, where)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        return _convert_items(origin, args, value, where)
     if origin is dict and isinstance(value, Mapping):
-        return dict(value)
-    if origin in (tuple, dict):
-        kind = "a list, as in [1, 2]" if origin is tuple else "a table, as in {name = 1}"
+        return {_convert(args[0], k, where): _convert(args[1], v, where) for k, v in value.items()}
+    if origin in (tuple, list, dict):
+        kind = "a table, as in {name = 1}" if origin is dict else "a list, as in [1, 2]"
         raise UsageError(f"{where} is {value!r}.", f"It must be {kind}.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -99,8 +129,23 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _convert_tuple(args: tuple[Any, ...], value: Sequence[Any], where: str) -> tuple[Any, ...]:
-    kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+def _convert_union(kinds: Sequence[Any], value: Any, where: str) -> Any:
+    """The first kind that fits; the first of all explains what was expected where none does."""
+    if value is None and NoneType in kinds:
+        return None
+    kinds = [k for k in kinds if k is not NoneType]
+    words = [word for k in kinds if get_origin(k) is Literal for word in get_args(k)]
+    if words and len(kinds) > 1 and all(get_origin(k) is Literal for k in kinds):
+        return _convert(Literal[tuple(words)], value, where)
+    for kind in kinds[1:]:
+        if isinstance(kind, type) and isinstance(value, kind):
+            return value
+    return _convert(kinds[0], value, where)
+
+
+def _convert_items(kind: type, args: tuple[Any, ...], value: Sequence[Any], where: str) -> Any:
+    repeated = kind is list or args[-1] is Ellipsis
+    kinds = [args[0]] * len(value) if repeated else list(args)
     if len(kinds) != len(value):
         raise UsageError(f"{where} has {len(value)} entries.", f"It takes {len(kinds)}.")
-    return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    return kind(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))

@@ -9,18 +9,20 @@ import torch
 from framelift.errors import UsageError
 
 
-def choose_device(name: str) -> torch.device:
-    """The device to use; raises UsageError if it is not there."""
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device to use; UsageError if it is not there, or computes nothing (meta)."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"The device {name!r} cannot be used: {str(error).splitlines()[0]}.",
+            f"The device '{name}' cannot be used: {str(error).splitlines()[0]}.",
             "Use --device cpu, or see `framelift doctor`.",
         ) from error
     return device

@@ -131,3 +131,12 @@ class Limits:
     """Memory that a tile takes per LR pixel, from which the tile's size is chosen."""
     color_fix: ColorFix = "none"
     """Colour fix that suits the codec."""
+
+    def __post_init__(self) -> None:
+        for name in ("size_multiple", "window", "tile", "noise_block", "bytes_per_pixel"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, but must be 1 or more")
+        for name in ("overlap", "tile_overlap"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")

@@ -17,16 +17,10 @@ from framelift.files import sha256
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 from framelift.methods.load import load_pipeline, outline
-from framelift.methods.registry import METHODS, find_method, method_of, settings_class
-from framelift.weights.presets import (
-    BUNDLED,
-    WEIGHT_FILES,
-    WeightsError,
-    check_bundled,
-    list_presets,
-    load_preset,
-)
-from framelift.weights.resolve import component_folder
+from framelift.methods.registry import find_method, list_methods, method_of
+from framelift.weights.hub import WeightsError
+from framelift.weights.presets import BUNDLED, list_presets, load_preset
+from framelift.weights.resolve import WEIGHT_FILES, check_bundled, component_folder
 
 LOCAL = """
 name = "mine"
@@ -88,7 +82,9 @@ def test_shipped_presets_parse():
     assert load_preset(None) == presets[0]
 
 
-@pytest.mark.parametrize("preset", [p for p in list_presets() if p.kind == "bundled"], ids=str)
+@pytest.mark.parametrize(
+    "preset", [p for p in list_presets() if p.kind == "bundled"], ids=lambda p: p.name
+)
 def test_bundled_weights_are_whole(preset):
     """Either all shipped and pinned, or (before the first training) none at all."""
     bundled = [c for c in preset.components.values() if c.kind == "bundled"]
@@ -102,7 +98,7 @@ def test_bundled_weights_are_whole(preset):
 
 
 def test_methods_are_importable():
-    for name, method in METHODS.items():
+    for name, method in list_methods().items():
         assert issubclass(method.pipeline_class(), object)
         assert method.settings_class()() == method.settings_class()()
         assert find_method(name.replace("-", "_")) is method
@@ -113,7 +109,7 @@ def test_methods_are_importable():
 def test_users_preset_with_mirror(home, clip):
     pipeline = load_pipeline(home / "mine.toml", dtype=torch.bfloat16, weights_dir=home / "mirror")
     assert isinstance(pipeline, ImageLDMPipeline)
-    assert settings_class(pipeline) is ImageLDMSettings
+    assert pipeline.settings_class is ImageLDMSettings
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     assert pipeline.config["steps"] == 3
     assert pipeline.limits.window == 4
@@ -233,7 +229,7 @@ def test_importing_loads_no_torch():
         "import framelift.training.settings, framelift.methods.image_ldm.settings\n"
         "assert 'torch' not in sys.modules\n"
         "assert set(framelift.__all__) >= {'load', 'upscale', 'methods'}\n"
-        "assert framelift.methods.METHODS"
+        "assert framelift.methods.list_methods()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 

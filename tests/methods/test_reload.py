@@ -26,7 +26,7 @@ for folder in sys.argv[1:]:
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 again = ImageLDMPipeline.from_pretrained("bundled")
 made["as diffusers users do"] = again(clip, settings=ImageLDMSettings(steps=3))
-save_file(made, "made.safetensors")
+save_file({k: v.contiguous() for k, v in made.items()}, "made.safetensors")
 """
 
 

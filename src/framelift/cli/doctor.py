@@ -51,7 +51,8 @@ def examine() -> tuple[dict[str, Any], list[str]]:
 
     from framelift.device import choose_device, choose_dtype
     from framelift.video.encoders import available_codecs
-    from framelift.weights.presets import check_bundled, list_presets
+    from framelift.weights.presets import list_presets
+    from framelift.weights.resolve import check_bundled
 
     problems: list[str] = []
     device = choose_device("auto")

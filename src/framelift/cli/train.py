@@ -34,9 +34,11 @@ def train(
         dry_run: Show the resolved settings, and stop.
     """
     from framelift.files import to_json
+    from framelift.methods.registry import find_method
     from framelift.training.settings import find_recipe, load_recipe
 
     settings = load_recipe(find_recipe(recipe))
+    find_method(settings.method).check_stage(settings.stage)
     if init_from is not None:
         settings = replace(settings, init_from=init_from)
     if steps is not None:

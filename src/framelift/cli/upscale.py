@@ -64,12 +64,14 @@ def _settings_of(words: Sequence[str]) -> type:
 
     named: dict[str, str] = {}
     for word, following in pairwise([*words, ""]):
-        for option in ("--preset", "--method"):
+        for option in ("--preset", "--method", "--weights-dir"):
             if word == option or word.startswith(f"{option}="):
                 named[option] = word.partition("=")[2] or following
     if any(value.startswith("-") for value in named.values()):
         named = {}  # tyro says what is missing
-    return method_of(load_preset(named.get("--preset") or named.get("--method"))).settings_class()
+    mirrors = Path(named["--weights-dir"]) if "--weights-dir" in named else None
+    preset = load_preset(named.get("--preset") or named.get("--method"), mirrors)
+    return method_of(preset).settings_class()
 
 
 class _Run:

@@ -1,13 +1,12 @@
 """Degradation recipes: TOML files of stages. Imports no torch."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from framelift.config import from_mapping
+from framelift.config import from_mapping, read_toml
 from framelift.degrade.stages import STAGES, Shuffle, Stage
 from framelift.errors import InputError, UsageError
 
@@ -48,10 +47,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     impossible values, saying where.
     """
     path = _find(name_or_path)
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a readable TOML file: {error}.", "Correct it.") from error
+    content = read_toml(path, "degradation recipe")
     where = str(path)
     groups = {
         key: _stages(content.pop(key), f"{where}, {key}")

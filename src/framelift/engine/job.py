@@ -78,7 +78,7 @@ def choose_method(settings: UpscaleSettings, method: Any = None) -> tuple[str, A
     name = settings.preset or settings.method
     if name is None and method is not None:
         name = method_of_settings(type(method)).name
-    preset = load_preset(name)
+    preset = load_preset(name, settings.weights_dir)
     kind = method_of(preset).settings_class()
     method = kind() if method is None else method
     if not isinstance(method, kind):

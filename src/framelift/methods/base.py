@@ -1,15 +1,23 @@
 """The contract between a method and the engine."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+from framelift.methods.components import check_finite, component_class
 from framelift.ops.windows import Window, sliding_windows
 from framelift.types import Limits
+from framelift.weights.index import LIMITS, read_index
+from framelift.weights.presets import list_presets
+from framelift.weights.schema import Component
 
 
 class Noise(Protocol):
@@ -35,6 +43,9 @@ class Step:
     done: float
     residual: float | None = None
 
+
+log = logging.getLogger(__name__)
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 OnStep = Callable[[Step], None]
 
@@ -73,7 +84,7 @@ class VSRPipeline(DiffusionPipeline):
 
     scale: int = 4
     limits: Limits = Limits()
-    settings_class: type = object
+    settings_class: type[Any] = object
     """The dataclass that `settings` is an instance of."""
 
     def watch(self, settings: Any) -> "Watcher | None":
@@ -83,6 +94,46 @@ class VSRPipeline(DiffusionPipeline):
     def warnings(self, settings: Any) -> list[str]:
         """What a user should know before a run with these settings, in whole sentences."""
         return []
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> Any:
+        """As diffusers' own; knows limits, and what folders of other projects leave out.
+
+        Only components of the classes in `components` are loaded, and no code of the folder runs.
+        """
+        name = str(pretrained_model_name_or_path)
+        hub = {k: kwargs[k] for k in _HUB_OPTIONS if k in kwargs}
+        index: Any = cls.load_config(name, **hub)
+        place = Component("", source=str(Path(name).resolve()) if Path(name).is_dir() else name)
+        preset = read_index(index, name, place, list_presets())
+        accepted = inspect.signature(cls.__init__).parameters
+        for part, component in preset.components.items():
+            if part in kwargs or part not in accepted:
+                continue
+            kind: Any = component_class(preset, part)
+            if component.config:
+                wanted = {"subfolder": part, **component.config, **hub}
+                kwargs[part] = kind.from_pretrained(name, **wanted)
+        if preset.notice:
+            log.warning(preset.notice)
+        sampler = {k: v for k, v in preset.sampler.items() if k in accepted}
+        made = super().from_pretrained(name, **{**sampler, **kwargs, "trust_remote_code": False})
+        made.limits = replace(made.limits, **preset.limits)
+        for part, component in made.components.items():
+            check_finite(component, f"{part} of {name}")
+        return made
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> None:
+        """As diffusers' own; keeps the limits in which this pipeline differs from its class."""
+        usual = type(self).limits
+        own = {f.name: getattr(self.limits, f.name) for f in fields(Limits)}
+        changed = {k: v for k, v in own.items() if v != getattr(usual, k)}
+        self.register_to_config(**{LIMITS: changed})
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows in which the engine shall feed the clip; none spans a cut."""
@@ -128,6 +179,21 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.hr.to(device), self.lr.to(device))
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """What a recipe asks of a stage's objective."""
+
+    stage: str
+    pipeline: VSRPipeline | None
+    """Loaded from the recipe's init_from; None: build one from `model`."""
+    model: Mapping[str, Any]
+    """Configuration of new components, by component name."""
+    objective: Mapping[str, Any]
+    """The stage's own settings."""
+    frames: int
+    """Frames of each training clip."""
 
 
 class Objective(Protocol):

@@ -6,6 +6,7 @@ Diffusion Models", CVPR 2022, §4.4).
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,6 +66,10 @@ class LatentUpscaler(VSRPipeline):
             detail=detail,
             eta=eta,
         )
+        last = self.scheduler.config["num_train_timesteps"] - 1
+        falling = [last + 1, *(timesteps or [])]
+        if any(not 0 <= b < a for a, b in pairwise(falling)):
+            raise ValueError(f"timesteps are {timesteps}, but must fall, from {last} at most to 0")
         multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
         self.limits = replace(self.limits, size_multiple=multiple)
 
@@ -105,6 +110,11 @@ class LatentUpscaler(VSRPipeline):
                 "Add that component, or set bypass_noise_level where the method has it.",
             )
         level = self.config["noise_level"] if settings.noise_level is None else settings.noise_level
+        if self.low_res_scheduler is None:
+            raise UsageError(
+                "The UNet takes a noise level, and there is no low_res_scheduler to add noise.",
+                "Add that component to the preset.",
+            )
         highest = self.config["max_noise_level"]
         if level > highest:
             raise UsageError(f"noise_level is {level}.", f"This preset knows levels to {highest}.")

@@ -1,20 +1,26 @@
 """Building pipelines from presets and from folders in hub format."""
 
 import inspect
-from dataclasses import replace
-from importlib import import_module
+import logging
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
+from diffusers import SchedulerMixin
 
+from framelift.config import check_types, from_mapping, suggest
+from framelift.device import choose_device
 from framelift.errors import UsageError
 from framelift.methods.base import VSRPipeline
+from framelift.methods.components import component_class, from_config, load_component
 from framelift.methods.registry import method_of
-from framelift.weights.presets import Component, Preset, WeightsError, load_preset, suggest
-from framelift.weights.resolve import component_folder, published_config
+from framelift.weights.presets import load_preset
+from framelift.weights.resolve import published_config
+from framelift.weights.schema import Preset
 
-LIBRARIES = ("diffusers", "transformers", "framelift")
+log = logging.getLogger(__name__)
 
 
 def load_pipeline(
@@ -24,94 +30,85 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     weights_dir: Path | None = None,
 ) -> VSRPipeline:
-    """Load a preset (None: the default), a preset file, or a folder in hub format.
+    """Load a preset (None: the default), a preset file, or a pipeline in hub format.
 
+    A pipeline in hub format is a folder, or a repository of the hub, org/name or org/name@commit.
     `dtype` is the precision of the networks but the codec (`vae`), which stays float32.
     `weights_dir` holds mirrors of hub repositories, as <org>--<name> or <org>/<name>.
     """
-    chosen = preset if isinstance(preset, Preset) else load_preset(preset)
+    device = choose_device(device)
+    chosen = preset if isinstance(preset, Preset) else load_preset(preset, weights_dir)
     build = method_of(chosen).pipeline_class()
     accepted = set(inspect.signature(build.__init__).parameters) - {"self"}
     parts = {
-        name: _load_component(chosen, name, dtype, weights_dir)
+        name: load_component(chosen, name, dtype, weights_dir)
         for name in chosen.components
-        if name in accepted or chosen.kind != "local"
+        if name in accepted or not chosen.pipeline
     }
-    arguments = {**parts, **chosen.sampler}
+    sampler = chosen.sampler
     if chosen.pipeline:  # another project's index may say more than we need
-        arguments = {k: v for k, v in arguments.items() if k in accepted}
-    if unknown := arguments.keys() - accepted:
-        word = min(unknown)
+        sampler = {k: v for k, v in sampler.items() if k in accepted}
+    for word in sorted((parts.keys() | sampler.keys()) - accepted):
         raise UsageError(f"{chosen.name} has an unknown part {word!r}.", suggest(word, accepted))
-    try:
-        pipeline = build(**arguments)
-    except TypeError as error:
-        problem = f"{chosen.name} is incomplete: {error}."
-        raise UsageError(problem, "Add what is missing.") from error
+    pipeline = _build(chosen, build, parts, sampler)
     pipeline.limits = replace(pipeline.limits, **chosen.limits)
     for part in parts.values():
         if isinstance(part, torch.nn.Module) and _is_convolutional(part):
             # On AMX the UNet takes half the time.
             part.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if chosen.notice:
+        log.warning(chosen.notice)
     return pipeline.to(device)
-
-
-def _is_convolutional(network: torch.nn.Module) -> bool:
-    return any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
 
 
 def outline(preset: str | Preset) -> dict[str, torch.nn.Module]:
     """The networks of a published preset on the meta device: architecture without weights."""
     chosen = preset if isinstance(preset, Preset) else load_preset(preset)
     networks = {}
-    for name, component in chosen.components.items():
-        kind = _component_class(chosen, name, component)
+    for name in chosen.components:
+        kind = component_class(chosen, name)
         if issubclass(kind, torch.nn.Module):
             with torch.device("meta"):
-                networks[name] = _from_config(kind, published_config(chosen, name))
+                networks[name] = from_config(kind, published_config(chosen, name))
     return networks
 
 
-def _load_component(preset: Preset, name: str, dtype: torch.dtype, weights_dir: Path | None) -> Any:
-    component = preset.components[name]
-    kind: Any = _component_class(preset, name, component)
-    if component.kind == "inline":
-        return _from_config(kind, component.config)
-    network = issubclass(kind, torch.nn.Module)
-    folder = component_folder(preset, name, network=network, weights_dir=weights_dir)
-    options: dict[str, Any] = {"local_files_only": True}
-    if network:
-        wanted = torch.float32 if name == "vae" else dtype
-        key = "dtype" if component.type.startswith("transformers.") else "torch_dtype"
-        options |= {"use_safetensors": True, key: wanted}
+def _build(
+    preset: Preset,
+    build: type[VSRPipeline],
+    parts: Mapping[str, Any],
+    sampler: Mapping[str, Any],
+) -> VSRPipeline:
+    """The pipeline of checked parts and arguments; what does not fit together is a UsageError."""
+    hints, where = get_type_hints(build.__init__), f"{preset.name}, sampler"
+    for name, part in parts.items():
+        wanted = tuple(k for k in (get_args(hints[name]) or (hints[name],)) if isinstance(k, type))
+        is_scheduler = isinstance(part, SchedulerMixin)
+        if is_scheduler and any(issubclass(k, SchedulerMixin) for k in wanted):
+            continue
+        if (is_scheduler or isinstance(part, torch.nn.Module)) and not isinstance(part, wanted):
+            raise UsageError(
+                f"The component {name} of {preset.name} is a {type(part).__name__}.",
+                f"{build.__name__} takes a {' or a '.join(_names(wanted))}.",
+            )
+    arguments = check_types(hints, sampler, where)
+    named = {f.name for f in fields(build.settings_class)}
+    # What the settings have too may hold only what they may hold.
+    shared = {k: v for k, v in arguments.items() if k in named and not isinstance(v, dict | list)}
+    from_mapping(build.settings_class, shared, where)
     try:
-        return kind.from_pretrained(str(folder), **options)
-    except Exception as error:  # the libraries raise anything for a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise WeightsError(
-            f"The component {name} of {preset.name} in {folder} cannot be loaded "
-            f"({type(error).__name__}: {reason[:200]}).",
-            "Its files may be damaged or belong to another version: fetch them again.",
+        return build(**parts, **arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{preset.name} is incomplete: {error}.", "Add what is missing."
         ) from error
+    except ValueError as error:
+        raise UsageError(f"{preset.name}: {error}.", "Correct the preset.") from error
 
 
-def _component_class(preset: Preset, name: str, component: Component) -> type:
-    """Import a component's class; only from libraries that are installed on purpose."""
-    module, _, kind = component.type.rpartition(".")
-    if module.split(".")[0] in LIBRARIES:
-        try:
-            found = getattr(import_module(module), kind)
-        except (ImportError, AttributeError):
-            found = None
-        if isinstance(found, type) and hasattr(found, "from_pretrained"):
-            return found
-    raise UsageError(
-        f"The component {name} of {preset.name} is a {component.type!r}, which is not known.",
-        f"Components come from {', '.join(LIBRARIES)}.",
-    )
+def _names(kinds: tuple[type, ...]) -> list[str]:
+    return [kind.__name__ for kind in kinds if kind is not type(None)]
 
 
-def _from_config(kind: Any, config: dict[str, Any]) -> Any:
-    if hasattr(kind, "from_config"):
-        return kind.from_config(config)
-    return kind(kind.config_class(**config))
+def _is_convolutional(network: torch.nn.Module) -> bool:
+    return any(isinstance(module, torch.nn.Conv2d) for module in network.modules())

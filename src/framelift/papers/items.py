@@ -3,13 +3,12 @@
 `framelift reproduce PAPER/ITEM` makes one; docs/evaluation.md shows how to add one.
 """
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from framelift.config import from_mapping
-from framelift.errors import InputError, UsageError
+from framelift.config import from_mapping, read_toml
+from framelift.errors import UsageError
 from framelift.weights.presets import suggest
 
 FOLDER = Path(__file__).parent
@@ -103,10 +102,7 @@ def _plain(name: str) -> str:
 
 
 def _read(path: Path) -> Item:
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a readable item: {error}.", "Correct it.") from error
+    content = read_toml(path, "item")
     tables = {
         name: tuple(from_mapping(kind, t, f"{path}, {name}") for t in content.pop(name, ()))
         for name, kind in (("data", Data), ("rows", Row))

@@ -1,12 +1,11 @@
 """Settings of a training run; a recipe is a TOML file of them. Imports no torch."""
 
-import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from framelift.config import from_mapping
+from framelift.config import from_mapping, read_toml
 from framelift.errors import InputError, UsageError
 
 
@@ -153,7 +152,7 @@ class TrainSettings:
     """A training run of one stage of one method."""
 
     method: str
-    """Whose objective to train, for example image_ldm."""
+    """Whose objective to train, for example image-ldm."""
     stage: str
     """The method's training stage, for example denoiser."""
     init_from: str = ""
@@ -189,12 +188,4 @@ def find_recipe(name: str | Path) -> Path:
 
 def load_recipe(path: Path) -> TrainSettings:
     """Read a recipe, refusing unknown keys and wrong types by name."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"There is no recipe {path}.", f"Recipes of this package lie in {RECIPES}."
-        ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a readable TOML file: {error}.", "Correct it.") from error
-    return from_mapping(TrainSettings, content, where=str(path))
+    return from_mapping(TrainSettings, read_toml(path, "recipe"), where=str(path))

@@ -59,8 +59,9 @@ def sample_picture(objective: Any, batch: Batch, columns: int = 8) -> Tensor:
     if (show := getattr(objective, "show", None)) is not None:
         return show(batch)
     clips, hr = batch.lr[:columns], batch.hr[:columns, -1]
-    made = torch.stack([objective.pipeline(clip, settings=None)[-1] for clip in clips])
-    bicubic = upscale(clips[:, -1], objective.pipeline.scale).clamp(0, 1)
+    pipeline = objective.pipeline
+    made = torch.stack([pipeline(clip, settings=pipeline.settings_class())[-1] for clip in clips])
+    bicubic = upscale(clips[:, -1], pipeline.scale).clamp(0, 1)
     rows = [bicubic, made.to(hr), hr]
     return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
 

@@ -1,14 +1,16 @@
 """From a component's source to a checked folder on this machine. No torch."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from framelift.files import read_json
-from framelift.weights.presets import BUNDLED, Component, Preset, WeightsError, check_weights
+from framelift.files import read_json, sha256
+from framelift.weights.hub import WeightsError, fetch, find_mirror, how_to_get
+from framelift.weights.presets import BUNDLED, expand
+from framelift.weights.schema import Component, Preset
 
 PUBLISHED = Path(__file__).parent / "published"
+WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +42,50 @@ def published_config(preset: Preset, name: str) -> dict[str, Any]:
         ) from error
 
 
+def check_bundled(preset: Preset) -> str:
+    """What is wrong with a preset's bundled weights, or an empty string."""
+    for name, component in preset.components.items():
+        if component.kind == "bundled":
+            try:
+                check_weights(BUNDLED / component.source.removeprefix("bundled:"), preset, name)
+            except WeightsError as error:
+                return str(error)
+    return ""
+
+
+def check_weights(folder: Path, preset: Preset, name: str) -> None:
+    """Refuse pickled, missing and changed weights of a network."""
+    component = preset.components[name]
+    files = [folder / f for f in WEIGHT_FILES if (folder / f).is_file()]
+    if component.kind == "bundled" and not (files and component.sha256):
+        raise WeightsError(
+            f"The bundled weights of {name} of {preset.name} are missing or not pinned.",
+            "Install framelift again; in a checkout, run scripts/bundle.py.",
+        )
+    if not files:
+        if any(folder.glob("*.safetensors.index.json")) and not component.sha256:
+            return
+        raise WeightsError(
+            f"The component {name} of {preset.name} has no safetensors file in {folder}.",
+            "Pickled weights are not loaded; save them again with safe_serialization=True.",
+        )
+    if component.sha256 and sha256(files[0]) != component.sha256:
+        raise WeightsError(
+            f"The weights of {name} in {files[0]} are not those that {preset.name} names.",
+            "The file is damaged or another version: fetch it again, or correct the sha256.",
+        )
+
+
 def _locate(preset: Preset, name: str, component: Component, weights_dir: Path | None) -> Path:
     if component.kind == "bundled":
         return BUNDLED / component.source.removeprefix("bundled:")
     if component.kind == "folder":
-        return Path(preset.folder) / Path(component.source).expanduser()
+        return Path(preset.folder) / expand(component.source)
     if component.kind == "inline":
         raise WeightsError(f"The component {name} of {preset.name} has no source.", "Add one.")
-    for mirror in (component.source.replace("/", "--"), component.source):
-        if weights_dir is not None and (weights_dir / mirror / component.subfolder).is_dir():
-            return weights_dir / mirror
+    mirror = find_mirror(component.source, weights_dir, component.subfolder)
+    if mirror is not None:
+        return mirror
     if not component.revision:
         log.warning(
             "%s of preset %s is not pinned: %s may change on the hub.",
@@ -57,36 +93,9 @@ def _locate(preset: Preset, name: str, component: Component, weights_dir: Path |
             preset.name,
             component.source,
         )
-    return _download(component)
-
-
-def _download(component: Component) -> Path:
-    """Fetch one component's safetensors and text files at its commit (HF_HUB_OFFLINE: cached)."""
-    from huggingface_hub import errors, snapshot_download
-
-    # The keyword wants a commit, so that a moved branch cannot change what is loaded.
     prefix = f"{component.subfolder}/" if component.subfolder else ""
     wanted = [f"{prefix}*.{suffix}" for suffix in ("json", "txt", "model", "safetensors")]
-    fetch: Callable[..., str] = snapshot_download
-    try:
-        found = fetch(
-            component.source,
-            revision=component.revision or None,
-            allow_patterns=wanted,
-            ignore_patterns=["*.fp16.*", "*.non_ema.*"],
-        )
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise WeightsError(
-            f"The hub does not show {component.source}@{component.revision or 'main'}.",
-            "It may need a licence accepted on its page and a login (hf auth login).",
-        ) from error
-    except Exception as error:  # whatever network and cache may raise
-        raise WeightsError(
-            f"{component.source} is not on this machine and could not be downloaded "
-            f"({type(error).__name__}).",
-            _remedy(component),
-        ) from error
-    return Path(found)
+    return fetch(component.source, component.revision, wanted)
 
 
 def _remedy(component: Component) -> str:
@@ -94,7 +103,4 @@ def _remedy(component: Component) -> str:
         return "The installation is incomplete or damaged: install framelift again."
     if component.kind == "folder":
         return "Check the path and the sha256 in the preset."
-    return (
-        f"Run once with a network connection and without HF_HUB_OFFLINE, or copy the repository "
-        f"to {component.source.replace('/', '--')} in a folder and name that with --weights-dir."
-    )
+    return how_to_get(component.source)

@@ -11,7 +11,7 @@ block transform's latents weigh the noise of flat areas as much as edges. A shar
 keeps the loss of the first stage, so that the model stays a diffusion model at every timestep.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.diffusion.codecs import latent_space
 from framelift.diffusion.draw import draw_timesteps, noise_of, normal, randint
 from framelift.diffusion.losses import PerceptualLoss
 from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
 from framelift.errors import UsageError
-from framelift.methods.base import Batch
+from framelift.methods.base import Batch, StageRequest
 from framelift.methods.image_ldm.pipeline import Conditioning, ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
 
@@ -146,8 +147,29 @@ class ImageLDMObjective:
         return Conditioning(condition, self.context, label)
 
 
+def build(request: StageRequest) -> ImageLDMObjective:
+    """The objective of `denoiser` or `few-step`."""
+    settings = from_mapping(ObjectiveSettings, request.objective, "[objective]")
+    if request.stage == "few-step" and not (settings.timesteps and settings.on_policy):
+        raise UsageError(
+            "The few-step stage trains the sampler's own steps.", "Set timesteps and on_policy."
+        )
+    pipeline = request.pipeline
+    if pipeline is None:
+        return ImageLDMObjective(build_pipeline(request.model, settings.timesteps), settings)
+    if not isinstance(pipeline, ImageLDMPipeline):
+        raise UsageError(
+            f"A {type(pipeline).__name__} is not a per-frame upscaler.",
+            "Name a preset or folder of image-ldm as init_from.",
+        )
+    if settings.timesteps:
+        own = list(settings.timesteps)
+        pipeline.register_to_config(timesteps=own, steps=len(own))
+    return ImageLDMObjective(pipeline, settings)
+
+
 def build_pipeline(
-    model: dict[str, dict[str, Any]], timesteps: tuple[int, ...]
+    model: Mapping[str, Mapping[str, Any]], timesteps: tuple[int, ...]
 ) -> ImageLDMPipeline:
     """New components from a recipe's configuration, with random weights.
 
@@ -178,7 +200,7 @@ def build_pipeline(
     )
 
 
-def _scheduler(config: dict[str, Any]) -> SchedulerMixin:
+def _scheduler(config: Mapping[str, Any]) -> SchedulerMixin:
     options = dict(config)
     name = options.pop("type", "DPMSolverMultistepScheduler")
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None

@@ -41,6 +41,8 @@ def build_tcm(
 
 def without_noise_level(network: Any) -> None:
     """Remove the noise-level label from a UNet or TCM: the released StableVSR passes none."""
+    if network.config["num_class_embeds"] is None:
+        return
     network.class_embedding = None
     network.register_to_config(num_class_embeds=None)
 

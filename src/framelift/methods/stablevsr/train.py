@@ -9,7 +9,7 @@ the truth. The estimates that guide were then themselves guided, as they are whe
 of the clips keeps the loss of Algorithm 2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.diffusion.draw import draw_timesteps, noise_of, normal
 from framelift.diffusion.losses import PerceptualLoss
 from framelift.diffusion.parameterisation import (
@@ -27,7 +28,8 @@ from framelift.diffusion.parameterisation import (
     target,
     to_x0,
 )
-from framelift.methods.base import Batch
+from framelift.errors import UsageError
+from framelift.methods.base import Batch, StageRequest
 from framelift.methods.latent_upscaler import LatentUpscaler
 from framelift.methods.stablevsr.guidance import FrameState
 from framelift.methods.stablevsr.motion import fit_flow
@@ -192,8 +194,27 @@ class StableVSRObjective:
             self.context = self.pipeline.encode_prompt(self.sampling)
 
 
+def build(request: StageRequest) -> StableVSRObjective:
+    """The objective of `tcm` or `few-step`."""
+    settings = from_mapping(ObjectiveSettings, request.objective, "[objective]")
+    if request.stage == "few-step" and not settings.on_policy:
+        raise UsageError("The few-step stage samples by Algorithm 1.", "Set on_policy.")
+    if request.frames < 2:
+        raise UsageError(
+            "TCM is trained on neighbouring frames.", "Set [data] frames to 2 or more."
+        )
+    pipeline = request.pipeline
+    if not isinstance(pipeline, LatentUpscaler):
+        raise UsageError(
+            "TCM is trained on an image upscaler.", "Name its preset or folder as init_from."
+        )
+    if not isinstance(pipeline, StableVSRPipeline):
+        pipeline = build_pipeline(pipeline, request.model)
+    return StableVSRObjective(pipeline, settings)
+
+
 def build_pipeline(
-    upscaler: LatentUpscaler, model: dict[str, Any], timesteps: tuple[int, ...] = ()
+    upscaler: LatentUpscaler, model: Mapping[str, Any], timesteps: tuple[int, ...] = ()
 ) -> StableVSRPipeline:
     """StableVSR on the components of an image upscaler, with an untrained TCM.
 

@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.diffusion.draw import noise_of, randint
 from framelift.diffusion.losses import PerceptualLoss
-from framelift.methods.base import Batch
+from framelift.errors import UsageError
+from framelift.methods.base import Batch, StageRequest
 from framelift.methods.stablevsr.guidance import SampledFrame
+from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.sweep import Visit
@@ -114,3 +117,20 @@ class GuidanceDecoderObjective:
         noise = noise_of(generator, clip.device)
         self.pipeline(clip, settings=self.sampling, noise=noise, on_visit=keep)
         return torch.cat([found[n] for n in range(len(clip))])
+
+
+def build(request: StageRequest) -> GuidanceDecoderObjective:
+    """The objective of `guidance-decoder`."""
+    settings = from_mapping(GuidanceDecoderSettings, request.objective, "[objective]")
+    pipeline = request.pipeline
+    if not isinstance(pipeline, StableVSRPipeline):
+        raise UsageError(
+            "The small guidance decoder is distilled from a StableVSR.",
+            "Name its preset or folder as init_from.",
+        )
+    if pipeline.guidance_decoder is None:
+        small = build_guidance_decoder(
+            pipeline.latent_space, **request.model.get("guidance_decoder", {})
+        )
+        pipeline.register_modules(guidance_decoder=small)
+    return GuidanceDecoderObjective(pipeline, settings)

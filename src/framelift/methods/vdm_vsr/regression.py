@@ -5,6 +5,7 @@ pixels are the channels of one latent place, so that its blocks see the tokens t
 It knows the operators that it was trained on and no others.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.degrade.stages.observe import Observation
 from framelift.diffusion.draw import normal, randint
-from framelift.methods.base import Batch, Noise, OnStep, VSRPipeline
+from framelift.methods.base import Batch, Noise, OnStep, StageRequest, VSRPipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.ops.interpolate import interpolate
 
@@ -112,7 +114,13 @@ class RegressionObjective:
         return (torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2) + 1) / 2
 
 
-def build_regression(model: dict[str, Any]) -> RegressionPipeline:
+def build(request: StageRequest) -> RegressionObjective:
+    """The objective of `regression`; it always starts from random weights."""
+    settings = from_mapping(RegressionSettings, request.objective, "[objective]")
+    return RegressionObjective(build_regression(request.model), settings)
+
+
+def build_regression(model: Mapping[str, Any]) -> RegressionPipeline:
     """An untrained network with the prior's blocks; `model` describes `transformer`."""
     channels = 3 * PATCH**2
     return RegressionPipeline(

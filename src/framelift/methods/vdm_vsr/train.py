@@ -7,7 +7,7 @@ left out. `variance_weight` 0 with a network without `learn_sigma` is L_simple (
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.diffusion.draw import draw_timesteps, normal
 from framelift.diffusion.parameterisation import Prediction, add_noise, prediction_of
-from framelift.methods.base import Batch
+from framelift.errors import UsageError
+from framelift.methods.base import Batch, StageRequest
 from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 from framelift.methods.vdm_vsr.local_autoencoder import LocalAutoencoderKL
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
@@ -147,7 +149,29 @@ def split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     return predicted, v
 
 
-def build_pipeline(model: dict[str, Any]) -> VDMVSRPipeline:
+def build(request: StageRequest) -> PriorObjective:
+    """The objective of `prior`."""
+    settings = from_mapping(PriorSettings, request.objective, "[objective]")
+    pipeline = pipeline_of(request)
+    if pipeline.transformer is None:
+        pipeline.register_modules(transformer=STDiT(**request.model["transformer"]))
+    return PriorObjective(pipeline, settings)
+
+
+def pipeline_of(request: StageRequest) -> VDMVSRPipeline:
+    """The pipeline whose prior or autoencoder shall be trained."""
+    pipeline = request.pipeline
+    if pipeline is None:
+        return build_pipeline(request.model)
+    if not isinstance(pipeline, VDMVSRPipeline):
+        raise UsageError(
+            f"A {type(pipeline).__name__} has no video diffusion prior.",
+            "Name a preset or folder of vdm-vsr as init_from.",
+        )
+    return pipeline
+
+
+def build_pipeline(model: Mapping[str, Any]) -> VDMVSRPipeline:
     """A pipeline with an untrained VAE and, where `model` describes one, an untrained prior.
 
     `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, `linear`

@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from framelift.config import from_mapping
 from framelift.diffusion.codecs import KLCodec
 from framelift.diffusion.draw import normal
 from framelift.diffusion.losses import PerceptualLoss
-from framelift.methods.base import Batch
+from framelift.errors import UsageError
+from framelift.methods.base import Batch, StageRequest
+from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
+from framelift.methods.vdm_vsr.train import pipeline_of
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,17 @@ class AutoencoderObjective:
         x, codec = batch.hr[:12, 0].to(self.pipeline._execution_device), self.pipeline.codec()
         made = (codec.decode(codec.encode(x * 2 - 1)) + 1) / 2
         return torch.cat([torch.cat(list(row), dim=-1) for row in (x, made)], dim=-2)
+
+
+def build(request: StageRequest) -> AutoencoderObjective:
+    """The objective of `autoencoder`."""
+    settings = from_mapping(AutoencoderSettings, request.objective, "[objective]")
+    pipeline = pipeline_of(request)
+    if isinstance(pipeline.vae, LinearAutoencoderKL):
+        raise UsageError(
+            "A linear autoencoder is not trained.", "The stage prior fits it (fit_latents)."
+        )
+    return AutoencoderObjective(pipeline, settings)
 
 
 class _Autoencoder(nn.Module):
