@@ -34,9 +34,13 @@ def main() -> None:
     curves, ends = read([Path(p) for p in sys.argv[2:]])
     panels = [
         Panel(
-            [Curve(c)], f"{n}, held out", "steps", log_y=min(v for _, v in c) > 0, borders=ends[:-1]
+            [Curve(points)],
+            f"{name}, held out",
+            "steps",
+            log_y=min(value for _, value in points) > 0,
+            borders=ends[:-1],
         )
-        for n, c in curves.items()
+        for name, points in curves.items()
     ]
     draw_curves(Path(sys.argv[1]), panels)
 
