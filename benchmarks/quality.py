@@ -125,7 +125,6 @@ def main() -> None:
     from framelift.config import from_strings
     from framelift.device import choose_dtype
     from framelift.methods.load import load_pipeline
-    from framelift.methods.registry import settings_class
     from framelift.ops.color_fix import color_fix
 
     lpips = LearnedPerceptualImagePatchSimilarity(net_type="alex").net.eval()
@@ -140,7 +139,7 @@ def main() -> None:
     }
     for preset in args.preset or ["image-ldm"]:
         pipeline = load_pipeline(preset, device=device, dtype=choose_dtype(args.dtype, device))
-        kind = settings_class(pipeline)
+        kind = pipeline.settings_class
         settings = kind(**from_strings(kind, args.options, "--options"))
 
         def make(lr: Tensor, index: int, pipeline=pipeline, settings=settings) -> Tensor:

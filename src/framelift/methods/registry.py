@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHIPPED = (
     "framelift.methods.image_ldm",
+    "framelift.methods.sateco",
     "framelift.methods.stablevsr",
     "framelift.methods.vdm_vsr",
 )
