@@ -58,6 +58,9 @@ class _Stand(TorchFunctionMode):
                 return made
             made.constant = None  # a number that is known would be moved to the device in earnest
             return made.to(device)
+        if func is torch.Tensor.__int__ and not isinstance(args[0], FakeTensor):
+            with unset_fake_temporarily():
+                return func(*args)
         if func is torch.Tensor.to and not isinstance(args[0], FakeTensor):
             args = (args[0].clone(), *args[1:])  # a table, which becomes a fake one
         return func(*args, **kwargs)

@@ -39,6 +39,8 @@ def anew(network):
 def published(components: dict) -> dict:
     parts = {n: anew(components[n]) for n in ("vae", "unet")}
     encoder = type(components["text_encoder"])(components["text_encoder"].config)
+    # add_noise moves a scheduler's table in its place
+    parts["low_res_scheduler"] = copy.deepcopy(components["low_res_scheduler"])
     return {**components, **parts, "text_encoder": encoder}
 
 
