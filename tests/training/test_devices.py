@@ -52,7 +52,9 @@ def image_ldm(codec: str, **settings) -> ImageLDMObjective:
         pipeline = ImageLDMPipeline(BlockTransformCodec(), unet(30, 24), DDIM, steps=3, eta=1.0)
     else:
         labelled = unet(7, 4, num_class_embeds=1000)
-        pipeline = ImageLDMPipeline(small_vae(), labelled, DDIM, low_res_scheduler=DDPMScheduler(), steps=3)
+        pipeline = ImageLDMPipeline(
+            small_vae(), labelled, DDIM, low_res_scheduler=DDPMScheduler(), steps=3
+        )
     return ImageLDMObjective(pipeline, ObjectiveSettings(**settings))
 
 
