@@ -62,14 +62,26 @@ class DISFlow:
     def __init__(self, preset: str = "medium") -> None:
         self.name = "dis" if preset == "medium" else f"dis-{preset}"
         self.protocol: dict[str, str | int] = {"flow": "DIS", "flow_preset": preset}
-        self._dis = cv2.DISOpticalFlow.create(DIS_PRESETS[preset])
+        self._preset = preset
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        height, width = a.shape[-2:]
-        first, second = _grey(a), _grey(b)
-        flows = [self._dis.calc(f, s, None) for f, s in zip(first, second, strict=True)]  # type: ignore[call-overload]
-        flow = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)[..., :height, :width]
-        return flow.contiguous().to(a.device)
+        return _dis(a.detach(), b.detach(), self._preset)
+
+
+@torch.library.custom_op("framelift::dis_flow", mutates_args=())
+def _dis(a: Tensor, b: Tensor, preset: str) -> Tensor:
+    """OpenCV's DIS as an operator of torch, which fake tensors can pass."""
+    estimator = cv2.DISOpticalFlow.create(DIS_PRESETS[preset])
+    height, width = a.shape[-2:]
+    first, second = _grey(a), _grey(b)
+    flows = [estimator.calc(f, s, None) for f, s in zip(first, second, strict=True)]  # type: ignore[call-overload]
+    flow = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)[..., :height, :width]
+    return flow.contiguous().to(a.device)
+
+
+@_dis.register_fake
+def _(a: Tensor, b: Tensor, preset: str) -> Tensor:
+    return a.new_empty((len(a), 2, *a.shape[-2:]), dtype=torch.float32)
 
 
 def _grey(frames: Tensor) -> list[np.ndarray]:

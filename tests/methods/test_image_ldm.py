@@ -1,12 +1,22 @@
 """The per-frame upscaler: parity with diffusers, independence of frames and batches."""
 
+import math
+
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionUpscalePipeline
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionUpscalePipeline,
+)
 
 from framelift.diffusion.block_transform import BlockTransformCodec
+from framelift.errors import UsageError
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
+from framelift.methods.stablevsr.settings import StableVSRSettings
+from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.ops.noise import PositionNoise
 from framelift.ops.resize import upscale
 
@@ -119,3 +129,51 @@ def test_detail_scales_what_luma_gains_over_bicubic(bundled_like, clip):
     plain, none, double = luma(1.0), luma(0.0), luma(2.0)
     torch.testing.assert_close(none, bicubic.sum(dim=1), atol=1e-5, rtol=0)
     torch.testing.assert_close(double - plain, plain - none, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, EulerAncestralDiscreteScheduler])
+def test_a_stochastic_scheduler_obeys_the_seed(components, clip, scheduler):
+    """Whatever a user's folder names draws nothing of its own."""
+    config = components["scheduler"].config
+    parts = {**components, "scheduler": scheduler.from_config(config)}
+    pipeline = ImageLDMPipeline(**parts, steps=3)
+    first, again, other = (pipeline(clip, noise=PositionNoise(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 1e-3
+
+
+def test_a_noise_level_without_a_scheduler_for_it_is_refused(components, clip):
+    parts = {**components, "low_res_scheduler": None}
+    with pytest.raises(UsageError, match="low_res_scheduler"):
+        ImageLDMPipeline(**parts)(clip)
+    with pytest.raises(UsageError, match="noise_level is 800"):
+        ImageLDMPipeline(**components)(clip, settings=ImageLDMSettings(noise_level=800))
+
+
+def test_other_steps_than_the_presets_are_warned_of(bundled_like, components):
+    assert bundled_like.warnings(ImageLDMSettings()) == []
+    assert bundled_like.warnings(ImageLDMSettings(steps=3)) == []
+    (warning,) = bundled_like.warnings(ImageLDMSettings(steps=50))
+    assert "3 sampling steps" in warning
+    assert "50" in warning
+    assert ImageLDMPipeline(**components).warnings(ImageLDMSettings(steps=9)) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((ImageLDMSettings, n) for n in ("detail", "eta", "guidance_scale")),
+        (StableVSRSettings, "tcm_scale"),
+        *((VDMVSRSettings, n) for n in ("step_size", "blur_sigma", "psld")),
+    ],
+)
+def test_numbers_that_are_none_are_refused(kind, name, value):
+    with pytest.raises(UsageError, match=name):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"eta": 1.5}, {"batch": 0}, {"noise_level": -1}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        ImageLDMSettings(**wrong)

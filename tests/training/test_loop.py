@@ -231,3 +231,42 @@ def test_log_forgets_what_will_be_written_again(tmp_path):
 def test_faulty_objectives(data, cache, make_settings, tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
         train(make_settings(**changes), data, tmp_path, cache)
+
+
+def test_an_ordinary_latent_upscaler_learns_in_both_stages(data, cache, make_settings, tmp_path):
+    """A KL VAE, a scheduler of another class that predicts ε, a noise level as label."""
+    vae = {
+        "type": "AutoencoderKL",
+        "block_out_channels": [8, 8, 8],
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "norm_num_groups": 4,
+        "mid_block_add_attention": False,
+    }
+    settings = make_settings(
+        objective={"fit_codec": False, "timesteps": []},
+        run={"steps": 20, "log_every": 10, "validate_every": 10},
+    )
+    settings.model["vae"] = vae
+    settings.model["unet"] = {**settings.model["unet"], "num_class_embeds": 1000}
+    settings.model["scheduler"] = {"type": "DDIMScheduler", "clip_sample": False}
+    settings.model["low_res_scheduler"] = {}
+    first = train(settings, data, tmp_path / "denoiser", cache)
+    held_out = [r["held_out_epsilon"] for r in log_of(first.parent) if "held_out_epsilon" in r]
+    assert held_out[-1] < held_out[0]
+
+    pipeline = load_pipeline(first)
+    assert type(pipeline.scheduler).__name__ == "DDIMScheduler"
+    assert pipeline.unet.config["num_class_embeds"] == 1000
+    pipeline.register_to_config(steps=2)
+    pipeline.save_pretrained(tmp_path / "two-steps")
+    settings = make_settings(
+        stage="few-step",
+        init_from=str(tmp_path / "two-steps"),
+        objective={"fit_codec": False, "timesteps": [], "on_policy": 1.0},
+        run={"steps": 4, "log_every": 2, "validate_every": 4},
+    )
+    second = train(settings, data, tmp_path / "few-step", cache)
+    assert "held_out_pixel" in log_of(second.parent)[-1]
+    before, after = load_file(tmp_path / "two-steps" / WEIGHTS), load_file(second / WEIGHTS)
+    assert any(not torch.equal(before[n], w) for n, w in after.items())

@@ -5,7 +5,7 @@ A noisy sample is x_t = α x₀ + σ ε, with α² + σ² = 1 on the way of a di
 
 * `epsilon`: ε (Ho et al. 2020),
 * `sample`: x₀,
-* `v_prediction`: v = α ε - σ x₀ (Salimans & Ho 2022),
+* `v_prediction`: v = α ε - σ x₀ (Salimans & Ho 2022), on the way of a diffusion,
 * `flow_prediction`: u = ε - x₀ (Lipman et al. 2023; Liu et al. 2023).
 
 `alpha` and `sigma` are 0-d, or hold a value for each row of a batch; the results have the shape,

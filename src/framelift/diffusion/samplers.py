@@ -72,7 +72,7 @@ class Sampler:
 
     def begin(self, noise: Tensor) -> "Trajectory":
         """The way of the sample that starts at x_T = `noise`, standard normal."""
-        return Trajectory(self, noise * self.scheduler.init_noise_sigma)
+        return Trajectory(self, noise * getattr(self.scheduler, "init_noise_sigma", 1.0))
 
     def alpha_sigma(self, index: int) -> tuple[Tensor, Tensor]:
         """α and σ of a step's network input, 0-d, on the CPU."""
@@ -108,13 +108,14 @@ class Trajectory:
 
     def network_input(self) -> Tensor:
         """x_t as the network sees it (some schedulers scale it)."""
+        if not hasattr(self._scheduler, "scale_model_input"):
+            return self.x_t
         return self._scheduler.scale_model_input(self.x_t, self.t)
 
     def estimate(self, output: Tensor) -> Tensor:
         """x̃₀ that the network's `output` for `network_input()` implies."""
         alpha, sigma = self.sampler.alpha_sigma(self.steps)
-        x = self._scheduler.scale_model_input(self.x_t, self.t)
-        return to_x0(self.sampler.prediction, output, x, alpha, sigma)
+        return to_x0(self.sampler.prediction, output, self.network_input(), alpha, sigma)
 
     def step(self, output: Tensor, draw: Draw) -> None:
         """Go from x_t to the next noise level, with the network's `output` for this one.

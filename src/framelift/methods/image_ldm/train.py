@@ -40,7 +40,8 @@ class ObjectiveSettings:
     fit_codec: bool = False
     """Measure the block transform's channel deviations on the first crops."""
     timesteps: tuple[int, ...] = ()
-    """Sampling steps that the few-step stage trains, and the pipeline then uses."""
+    """Sampling steps that the few-step stage trains, and the pipeline then uses (default: the steps
+    of the pipeline that training starts from)."""
     on_policy: float = 0.0
     """Share of the batch that the few-step stage takes from the sampler's own trajectory."""
     pixel_weight: float = 1.0
@@ -150,7 +151,8 @@ class ImageLDMObjective:
 def build(request: StageRequest) -> ImageLDMObjective:
     """The objective of `denoiser` or `few-step`."""
     settings = from_mapping(ObjectiveSettings, request.objective, "[objective]")
-    if request.stage == "few-step" and not (settings.timesteps and settings.on_policy):
+    has_steps = settings.timesteps or request.pipeline is not None
+    if request.stage == "few-step" and not (has_steps and settings.on_policy):
         raise UsageError(
             "The few-step stage trains the sampler's own steps.", "Set timesteps and on_policy."
         )

@@ -6,8 +6,8 @@ docs/methods/vdm_vsr.md says what differs and why. Nothing here was trained on p
 is an argument.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -22,6 +22,7 @@ from framelift.diffusion.samplers import Sampler
 from framelift.errors import UsageError
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step, VSRPipeline
 from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
+from framelift.methods.vdm_vsr.measurement import Measurement, Operator
 from framelift.methods.vdm_vsr.psld import gluing
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
@@ -29,21 +30,6 @@ from framelift.methods.vdm_vsr.transition import Transition
 from framelift.ops.noise import PositionNoise
 from framelift.ops.windows import Window, sliding_windows
 from framelift.types import Limits
-
-Operator = Callable[[Tensor], Tensor]
-"""H: HR frames `[n, 3, H, W]` → what is observed of them, in any shape; differentiable."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Y of one clip, and how it came about: Y = M(H(X)) + E (eq. 15), all in [-1, 1].
-
-    M keeps the frames with the indices `kept` (None: all); H sees these alone.
-    """
-
-    y: Tensor
-    operator: Operator
-    kept: tuple[int, ...] | None = None
 
 
 class VDMVSRPipeline(VSRPipeline):

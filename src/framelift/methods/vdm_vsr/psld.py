@@ -4,27 +4,16 @@ Rout et al., "Solving Linear Inverse Problems Provably via Posterior Sampling wi
 Models", NeurIPS 2023, eq. 6: ‖E(Aᵀy + (I - AᵀA) D(ẑ0)) - ẑ0‖. Not part of VDM-VSR; an option.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from framelift.diffusion.codecs import KLCodec
+from framelift.methods.vdm_vsr.measurement import Measurement
 
 
-class ObservedClip(Protocol):
-    """What is known of a clip (see `pipeline.Measurement`)."""
-
-    @property
-    def y(self) -> Tensor: ...
-    @property
-    def operator(self) -> Callable[[Tensor], Tensor]: ...
-    @property
-    def kept(self) -> tuple[int, ...] | None: ...
-
-
-def gluing(codec: KLCodec, z0: Tensor, measurements: Sequence[ObservedClip]) -> Tensor:
+def gluing(codec: KLCodec, z0: Tensor, measurements: Sequence[Measurement]) -> Tensor:
     """The term for every clip of `z0` `[B, c, T, h, w]`, over its observed frames: `[B]`.
 
     Aᵀ is the operator's adjoint at the decoded frames, whether it is linear or not.
