@@ -73,7 +73,8 @@ def plan_job(
         warnings += encoders.plan(settings.encode, info, width, height).warnings
         if not info.is_images:
             warnings += side_warnings(source, output, settings.encode.codec)
-    warnings += losses(info.side_data, info, None if as_images else settings.encode.codec)
+    if not as_picture:  # that keeps the tags of a photo, or says which it drops
+        warnings += losses(info.side_data, info, None if as_images else settings.encode.codec)
     check_output(source, output, settings.overwrite)
     return Job(
         source,

@@ -265,6 +265,7 @@ def _probe_images(path: Path, images: list[Path], rate: Fraction, scale: float) 
         interlaced=False,
         alpha=alpha,
         is_images=True,
+        side_data=("EXIF data",) if still.exif else (),
         warnings=tuple(_image_warnings(images, still, alpha)),
     )
 

@@ -67,6 +67,8 @@ class Still:
     pictures: int
     animated: bool
     profile: str = ""
+    exif: bool = False
+    """Whether tags besides the orientation describe the photo."""
 
 
 def read_header(path: Path) -> Still:
@@ -76,7 +78,10 @@ def read_header(path: Path) -> Still:
         animated = pictures > 1 and image.format in ("PNG", "WEBP")
         depth = 16 if _is_deep(image) else 8
         profile = _profile_name(image)
-    return Still(*image.size, depth, pictures, animated, profile)
+        tags = Image.Exif()
+        tags.load(image.info.get("exif", b""))  # getexif decodes a PNG to look behind its pixels
+        described = bool(set(tags) - {_ORIENTATION})
+    return Still(*image.size, depth, pictures, animated, profile, described)
 
 
 def is_animation(path: Path) -> bool:
