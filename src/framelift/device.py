@@ -1,12 +1,11 @@
 """Where and how precisely networks run, and how much memory is free there."""
 
 import os
-from pathlib import Path
 
-import psutil
 import torch
 
 from framelift.errors import UsageError
+from framelift.memory import free_memory as free_main_memory
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -52,15 +51,4 @@ def free_memory(device: torch.device) -> int:
     """Bytes that may be allocated on the device now, container limits included."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return min(psutil.virtual_memory().available, _container_limit())
-
-
-def _container_limit() -> int:
-    """What a cgroup leaves to this process (a container sees the whole machine's memory)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        limit = (root / "memory.max").read_text().strip()
-        used = int((root / "memory.current").read_text())
-        return max(0, int(limit) - used) if limit != "max" else 2**62
-    except (OSError, ValueError):
-        return 2**62
+    return free_main_memory()

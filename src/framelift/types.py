@@ -103,6 +103,10 @@ FlowName = Literal["dis", "dis-fast", "dis-ultrafast", "raft", "raft-things", "r
 torchvision's RAFT-large, weights C_T_SKHT_V2 as StableVSR uses (-things: C_T_V1, trained on
 FlyingChairs and FlyingThings3D; -small: RAFT-small)."""
 
+Deinterlace = Literal["no", "bwdif", "ivtc", "keep"]
+"""Interlaced video: refuse it (no), interpolate the missing lines (bwdif), put the fields of
+telecined film together again at 4/5 of the rate (ivtc), or take its pictures as they are (keep)."""
+
 ColorFix = Literal["none", "wavelet", "adain"]
 """Take the colours of the input: its low frequencies (wavelet), or mean and deviation (adain)."""
 

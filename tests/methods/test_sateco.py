@@ -99,7 +99,7 @@ def test_a_stage_trains_its_own_part_and_nothing_else(pipeline, batch, stage):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     changed = {
         name
         for name, now in weights(pipeline).items()

@@ -173,10 +173,23 @@ def test_thumbnail(clips):
     assert abs(small[..., ::-1].mean() - frame.rgb().mean()) < 3
 
 
-def test_alpha_is_dropped_with_a_warning(clips):
-    _, reader = read(clips("alpha.mkv", codec="ffv1", pix_fmt="bgra", frames=2, picture=patches))
-    assert reader.info.alpha
-    assert any("alpha" in w for w in reader.report.warnings)
+def test_alpha_is_dropped_with_a_warning(clips, tmp_path):
+    opaque = clips("alpha.mkv", codec="ffv1", pix_fmt="bgra", frames=2, picture=patches)
+    _, reader = read(opaque)
+    assert not reader.info.alpha
+    assert reader.report.warnings == []
+    for first, name in ((255, "later.mkv"), (10, "alpha.mkv")):
+        path = tmp_path / name
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("ffv1", rate=24)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgra"
+            for alpha in (first, 10):
+                picture = np.dstack([patches(0), np.full((48, 64), alpha, np.uint8)])
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
+            out.mux(stream.encode(None))
+        _, reader = read(path)
+        assert reader.info.alpha == (first == 10)
+        assert sum("alpha" in w for w in reader.report.warnings) == 1
 
 
 def test_cover_art_is_not_the_video(clips, png):
@@ -217,7 +230,7 @@ def test_interlaced_is_refused_or_deinterlaced(clips):
     path = clips("interlaced.mkv", options={"flags": "+ildct+ilme", "x264-params": "interlaced=1"})
     with pytest.raises(InputError, match="--deinterlace"):
         VideoReader(path)
-    frames, _ = read(path, deinterlace=True)
+    frames, _ = read(path, deinterlace="bwdif")
     assert len(frames) == 24
     assert np.diff([p for p, *_ in frames]).min() > 30
     assert np.abs(frames[5][3].astype(int) - moving(5)).mean() < 12
@@ -225,7 +238,7 @@ def test_interlaced_is_refused_or_deinterlaced(clips):
 
 def test_deinterlacing_leaves_progressive_video_alone(clips):
     plain, _ = read(clips("cfr.mp4"))
-    filtered, _ = read(clips("cfr.mp4"), deinterlace=True)
+    filtered, _ = read(clips("cfr.mp4"), deinterlace="bwdif")
     assert [p for p, *_ in filtered] == [p for p, *_ in plain]
     assert all(np.array_equal(a[3], b[3]) for a, b in zip(plain, filtered, strict=True))
 

@@ -197,11 +197,11 @@ def test_side_data_that_pyav_does_not_know_is_named_and_hides_nothing(tmp_path):
 
     picture = PIL.Image.new("RGB", (64, 48))
     exif = picture.getexif()
-    exif[274] = 6  # turned
-    picture.save(tmp_path / "turned.jpg", exif=exif)
-    info = probe(tmp_path / "turned.jpg")
+    exif[272], exif[274] = "Camera", 6
+    picture.save(tmp_path / "tagged.jpg", exif=exif)
+    info = probe(tmp_path / "tagged.jpg")
     assert "EXIF data" in info.side_data
-    with av.open(str(tmp_path / "turned.jpg")) as container:
+    with av.open(str(tmp_path / "tagged.jpg")) as container:
         kinds = dict(read_side_data(next(container.decode(video=0)))[0])
     assert Type.DISPLAYMATRIX in kinds
 

@@ -19,7 +19,7 @@ from framelift.cli.presets import presets
 from framelift.cli.reproduce import reproduce
 from framelift.cli.show import complain, say
 from framelift.cli.train import train
-from framelift.cli.upscale import upscale_command
+from framelift.cli.upscale import upscale_command, with_deinterlacer
 from framelift.errors import Exit, FrameliftError, InputError, NoRoomError, lacks_memory
 
 repeated = tyro.conf.configure(tyro.conf.UseAppendAction)  # --options a --options b input.mp4
@@ -55,6 +55,7 @@ EXIT_CODES = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code; errors are sentences, not tracebacks."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    words = with_deinterlacer(words)
     if words == ["--version"]:
         sys.stdout.write(f"framelift {__version__}\n")
         sys.exit(Exit.OK)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tyro
 
@@ -15,6 +15,7 @@ from framelift.cli.show import Display, complain, say, stop_signals
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import Exit, FrameliftError, StoppedError, UsageError
 from framelift.files import to_json
+from framelift.types import Deinterlace
 
 
 def upscale_command(words: Sequence[str]) -> Callable[..., int]:
@@ -74,6 +75,24 @@ def _settings_of(words: Sequence[str]) -> type:
     return method_of(preset).settings_class()
 
 
+def with_deinterlacer(words: Sequence[str]) -> list[str]:
+    """`--deinterlace` alone, or followed by what is none of its values, means bwdif."""
+    if words[:1] != ["upscale"]:
+        return list(words)
+    spelled = {"True": "bwdif", "true": "bwdif", "False": "no", "false": "no"}
+    result: list[str] = []
+    for word, following in pairwise([*words, ""]):
+        if word == "--no-deinterlace":
+            result += ["--deinterlace", "no"]
+        elif result[-1:] == ["--deinterlace"] and word in spelled:
+            result.append(spelled[word])
+        else:
+            result.append(word)
+            if word == "--deinterlace" and following not in (*get_args(Deinterlace), *spelled):
+                result.append("bwdif")
+    return result
+
+
 class _Run:
     """One call of the command: a single input, or a batch in which each stands for itself."""
 
@@ -83,11 +102,13 @@ class _Run:
 
     def __call__(self, inputs: Sequence[Path], output: Path | None) -> tuple[Any, int]:
         """Records (of a single input its own) and the exit code."""
-        from framelift.engine.batch import collect_inputs, plan_batch
+        from framelift.engine.batch import collect_inputs, folders_left_out, plan_batch
         from framelift.engine.job import choose_method
 
         keep_freed_memory()
         sources = collect_inputs(inputs)
+        for folder in folders_left_out(inputs):
+            say(f"note: the folder {folder} is not entered; name it to upscale what it holds.")
         _, _, scale = choose_method(self.settings, self.method)
         if len(sources) == 1 and not (inputs[0].is_dir() and sources[0] != inputs[0]):
             record, code = self._one(sources[0], self._place(sources[0], output, scale))
@@ -112,7 +133,8 @@ class _Run:
 
         if output is None or not output.is_dir() or _holds_frames(output):
             return output
-        return output / default_output(source, probe(source), self.settings, scale).name
+        info = probe(source, scale=self.settings.scale or scale)
+        return output / default_output(source, info, self.settings, scale).name
 
     def _guarded(
         self, source: Path, output: Path | None, problem: FrameliftError | None, about: str

@@ -12,6 +12,7 @@ from framelift.errors import FrameliftError, InputError, UsageError
 from framelift.video.containers import VIDEO_SUFFIXES
 from framelift.video.faults import make_folder
 from framelift.video.probe import probe
+from framelift.video.stills import SUFFIXES as PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,33 @@ class Item:
 
 
 def collect_inputs(paths: Sequence[Path]) -> list[Path]:
-    """Inputs of a batch: a folder of videos stands for its videos, one of images for itself.
+    """Inputs of a batch: a folder of videos stands for its videos and the photos beside them, one
+    of images alone for itself.
 
     What framelift has made of another input of the same folder is none.
     """
     inputs: list[Path] = []
     for path in paths:
-        videos = list(_videos(path)) if path.is_dir() else []
-        made = set(_results_of(videos))
-        inputs.extend([v for v in videos if v not in made] or [path])
+        found = list(_media(path)) if path.is_dir() else []
+        made = set(_results_of(found))
+        inputs.extend([f for f in found if f not in made] or [path])
     if not inputs:
         raise InputError("There is no input.", "Name a video, a folder or an image sequence.")
     return list({os.path.realpath(path): path for path in inputs}.values())
 
 
-def _videos(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        named = path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-        if named and path.is_file():
-            yield path
+def folders_left_out(paths: Sequence[Path]) -> list[Path]:
+    """The folders inside the folders of a batch: they are not entered."""
+    inside = (p for path in paths if path.is_dir() for p in sorted(path.iterdir()))
+    return [p for p in inside if p.is_dir() and p.suffix != ".framelift" and p.name[0] != "."]
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    """The videos of a folder, with the pictures beside them; nothing if there are only pictures,
+    which are a sequence."""
+    shown = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    if any(p.suffix.lower() in VIDEO_SUFFIXES for p in shown):
+        yield from (p for p in shown if p.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
 
 
 def _results_of(videos: Sequence[Path]) -> Iterator[Path]:
@@ -86,7 +95,9 @@ def plan_batch(
 
 def _item(source: Path, folder: Path | None, settings: UpscaleSettings, scale: float) -> Item:
     try:
-        output = default_output(source, probe(source), settings, scale)
+        output = default_output(
+            source, probe(source, scale=settings.scale or scale), settings, scale
+        )
     except FrameliftError as error:
         return Item(source, problem=error)
     return Item(source, output if folder is None else folder / output.name)

@@ -1,21 +1,24 @@
 """From what the user typed to what will be written: names, sizes, refusals. No torch."""
 
 import os
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from framelift.engine.journal import check_journal, is_published
-from framelift.engine.settings import UpscaleSettings
+from framelift.engine.settings import UpscaleSettings, parse_frames
 from framelift.errors import UsageError
 from framelift.files import read_json
 from framelift.methods.registry import method_of, method_of_settings
 from framelift.types import EncodeSettings, VideoInfo
 from framelift.video import encoders
+from framelift.video.containers import VIDEO_OUTPUTS
 from framelift.video.containers import check_output as check_container
+from framelift.video.images import baked_in
+from framelift.video.picture import check_picture, is_photo
 from framelift.video.side_data import losses
+from framelift.video.stills import SUFFIXES as PICTURE_SUFFIXES
 from framelift.video.streams import side_warnings
 from framelift.weights.presets import load_preset
 
@@ -35,6 +38,8 @@ class Job:
     width: int
     encode: EncodeSettings
     as_images: bool
+    as_picture: bool = False
+    """One picture file instead of a folder of them (`as_images` holds as well)."""
     warnings: tuple[str, ...] = ()
 
 
@@ -50,23 +55,47 @@ def plan_job(
     `scale` is the enlargement where the settings name none.
     """
     height, width = output_size(info, settings, scale)
-    output = output or default_output(source, info, settings, scale)
-    as_images = output.suffix == ""
-    if re.search(r"%\d*d", output.name):
-        raise UsageError(
-            f"{output} is a pattern.", "Name a folder; the images become 00001.png and so on in it."
-        )
+    usual = default_output(source, info, settings, scale)
+    output = output or usual
+    as_picture = output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    as_images = as_picture or output.suffix == "" or (info.is_images and output.name == usual.name)
+    as_images = as_images and output.suffix.lower() not in VIDEO_OUTPUTS
+    warnings: list[str] = []
     if as_images:
-        dropped = [*info.audio, *info.subtitles]
-        warnings = [f"A folder of images cannot hold {', '.join(dropped)}."] if dropped else []
+        height, width, warnings = baked_in(info, height, width)
+        if dropped := [*info.audio, *info.subtitles]:
+            warnings.append(f"Images cannot hold {', '.join(dropped)}.")
+        if as_picture:
+            frames = _frames_asked_for(info, settings)
+            warnings += check_picture(output, source, info, frames, (height, width))
     else:
         check_container(output, settings.encode.codec)
-        warnings = [*encoders.plan(settings.encode, info, width, height).warnings]
+        warnings += encoders.plan(settings.encode, info, width, height).warnings
         if not info.is_images:
             warnings += side_warnings(source, output, settings.encode.codec)
-    warnings += losses(info.side_data, info, None if as_images else settings.encode.codec)
+    if not as_picture:  # that keeps the tags of a photo, or says which it drops
+        warnings += losses(info.side_data, info, None if as_images else settings.encode.codec)
     check_output(source, output, settings.overwrite)
-    return Job(source, output, info, height, width, settings.encode, as_images, tuple(warnings))
+    return Job(
+        source,
+        output,
+        info,
+        height,
+        width,
+        settings.encode,
+        as_images,
+        as_picture,
+        tuple(warnings),
+    )
+
+
+def _frames_asked_for(info: VideoInfo, settings: UpscaleSettings) -> int | None:
+    """How many frames are selected, as far as the header tells."""
+    if settings.start or settings.end:
+        return None
+    first, stop = parse_frames(settings.frames)
+    stop = info.frames if stop is None else stop
+    return None if stop is None else max(1, stop - first)
 
 
 def choose_method(settings: UpscaleSettings, method: Any = None) -> tuple[str, Any, float]:
@@ -105,9 +134,14 @@ def output_size(info: VideoInfo, settings: UpscaleSettings, scale: float = 4) ->
 def default_output(
     source: Path, info: VideoInfo, settings: UpscaleSettings, scale: float = 4
 ) -> Path:
-    """`clip.mp4` → `clip_4x.mp4` or `clip_1080p.mp4`; rare containers become Matroska."""
+    """`clip.mp4` → `clip_4x.mp4` or `clip_1080p.mp4`; rare containers become Matroska.
+
+    `photo.jpg` → `photo_4x.jpg`, the sequence in `frames/` → the folder `frames_4x`.
+    """
     size = f"{settings.height}p" if settings.height else f"{settings.scale or scale:g}x"
-    if info.is_images:
+    if is_photo(source, info):
+        return source.with_name(f"{source.stem}_{size}{source.suffix}")
+    if info.is_images and not source.is_file():
         folder = source if source.is_dir() else source.parent
         return folder.with_name(f"{folder.resolve().name}_{size}")
     suffix = source.suffix.lower() if source.suffix.lower() in KEPT_SUFFIXES else HOLDS_ALL

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from framelift.errors import UsageError
-from framelift.types import ColorFix, EncodeSettings
+from framelift.types import ColorFix, Deinterlace, EncodeSettings
 
 MOST_THREADS = 1024
+SLOWEST, FASTEST = 0.001, 1000.0  # frames a second
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class UpscaleSettings:
     """CPU threads (default: one per core)."""
     encode: EncodeSettings = field(default_factory=EncodeSettings)
     """Compression of the output."""
-    deinterlace: bool = False
-    """Turn interlaced input into whole frames first (bwdif)."""
+    deinterlace: Deinterlace = "no"
+    """Interlaced input: refuse it (no), interpolate whole frames (bwdif; also the option without a
+    value), undo the telecine of 24 frames/s film (ivtc), or take its pictures as whole (keep)."""
     hdr: Literal["refuse", "keep"] = "refuse"
     """HDR input: refuse it, or upscale its PQ or HLG values as they are."""
     rate: float | None = None
@@ -75,6 +77,11 @@ class UpscaleSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} is {value}.", "It must be a number above zero.")
+        if self.rate is not None and not SLOWEST <= self.rate <= FASTEST:
+            raise UsageError(
+                f"--rate is {self.rate:g}.",
+                f"Pictures can follow each other at {SLOWEST:g} to {FASTEST:g} a second.",
+            )
         if self.threads is not None and self.threads > MOST_THREADS:
             raise UsageError(
                 f"--threads is {self.threads}.", f"Use at most {MOST_THREADS}; cores are enough."

@@ -20,6 +20,7 @@ from framelift.types import OnProgress, Progress
 from framelift.video.assemble import finish
 from framelift.video.faults import writing
 from framelift.video.images import assemble_images
+from framelift.video.picture import assemble_picture, check_picture
 from framelift.video.read import VideoReader
 from framelift.video.sequence import find_images
 from framelift.video.side_data import losses
@@ -92,7 +93,13 @@ def open_job(
             )
         scale = pipeline.scale_of(method)
     rate = Fraction(settings.rate).limit_denominator(1001) if settings.rate else None
-    reader = VideoReader(source, deinterlace=settings.deinterlace, hdr=settings.hdr, rate=rate)
+    reader = VideoReader(
+        source,
+        deinterlace=settings.deinterlace,
+        hdr=settings.hdr,
+        rate=rate,
+        scale=0 if settings.height else settings.scale or scale,
+    )
     return reader, plan_job(source, output, reader.info, settings, scale), method
 
 
@@ -125,6 +132,9 @@ def _run(
     with watch.part("survey"):
         watcher = pipeline.watch(method)
         facts = _survey(reader, job, settings, watcher, on_progress)
+    if job.as_picture:
+        size = job.height, job.width
+        check_picture(job.output, job.source, job.info, facts.frames, size)
     check_disk(job.output.absolute().parent, facts.frames, job.height * job.width, job.encode)
     with watch.part("plan"):
         plan = resolve_plan(job, facts, settings, pipeline, method, watcher, previous)
@@ -210,7 +220,9 @@ def _publish(
 
     segments = [d.segment for d in journal.done]
     with watch.part("finish"):
-        if job.as_images:
+        if job.as_picture:
+            assemble_picture(segments, job.output, job.source, whole, settings.overwrite)
+        elif job.as_images:
             assemble_images(segments, job.output, whole, settings.overwrite)
         else:
             with _kept_windows(job.output):

@@ -17,8 +17,14 @@ from framelift.types import Codec
 AnyStream = TypeVar("AnyStream", bound=Stream)
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
-    *(".wmv", ".flv", ".3gp", ".ogv", ".264", ".h264", ".265", ".hevc", ".mxf", ".y4m", ".gif"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mj2", ".ismv", ".mkv", ".mk3d"),
+    *(".webm", ".avi", ".divx", ".xvid", ".amv", ".mpg", ".mpeg", ".mpe", ".mpv", ".m1v", ".m2v"),
+    *(".m2p", ".vob", ".evo", ".vro", ".dat", ".mod", ".ts", ".m2t", ".m2ts", ".mts", ".tod"),
+    *(".trp", ".tp", ".rec", ".pva", ".wmv", ".asf", ".dvr-ms", ".wtv", ".flv", ".ogv", ".ogm"),
+    *(".rm", ".rmvb", ".ivf", ".obu", ".av1", ".264", ".h264", ".avc", ".265", ".h265", ".hevc"),
+    *(".266", ".h266", ".vvc", ".h261", ".h263", ".vc1", ".rcv", ".drc", ".avs2", ".avs3"),
+    *(".cavs", ".mjpeg", ".mjpg", ".mxf", ".gxf", ".dv", ".dif", ".nut", ".nuv", ".y4m", ".swf"),
+    *(".bik", ".bk2", ".smk", ".roq", ".4xm", ".cine", ".mlv", ".mods", ".gif", ".apng"),
 )
 """Endings of the videos that are looked for in folders."""
 _FORMATS = {
@@ -28,6 +34,8 @@ _FORMATS = {
     ".mkv": "matroska",
     ".webm": "webm",
 }
+VIDEO_OUTPUTS = tuple(_FORMATS)
+"""Endings of the videos that are written."""
 _CODECS: dict[str, tuple[Codec, ...]] = {
     "mp4": ("h264", "hevc", "av1", "vp9"),
     "mov": ("h264", "hevc", "prores"),

@@ -22,7 +22,8 @@ NAME = "{:05d}.png"
 class ImageWriter:
     """Writes frames as `00001.png`, `00002.png`, ... into the folder `path`, which it creates.
 
-    8-bit frames become 8-bit PNG files, 16-bit frames 16-bit ones. Same use as SegmentWriter.
+    8-bit frames become 8-bit PNG files, 16-bit frames 16-bit ones. Frames of a rotated or mirrored
+    video are turned as players show them (see `baked_in`). Same use as SegmentWriter.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ImageWriter:
         self.padding = (0, 0)
         self.warnings: tuple[str, ...] = ()
         self._size = height, width
+        self._info = info
         self._color = resolve(info, height)
         self._pts: list[int] = []
         self._durations: list[int] = []
@@ -53,7 +55,7 @@ class ImageWriter:
         self._durations.append(duration)
         file = self.path / NAME.format(len(self._pts))
         with writing(file):
-            file.write_bytes(self._png(rgb))
+            file.write_bytes(self._png(upright(rgb, self._info)))
             sync(file)
 
     def _png(self, rgb: np.ndarray) -> bytes:
@@ -76,6 +78,40 @@ class ImageWriter:
     def abort(self) -> None:
         """Give the segment up and delete its folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def upright(rgb: np.ndarray, info: VideoInfo) -> np.ndarray:
+    """A stored picture [H, W, 3] as players show it: turned and mirrored."""
+    quarters = round(info.rotation / 90)
+    if info.rotation % 90:
+        return rgb
+    if info.mirrored:  # the display matrix turns the other way, then flips top and bottom
+        return np.ascontiguousarray(np.flipud(np.rot90(rgb, -quarters)))
+    return np.ascontiguousarray(np.rot90(rgb, quarters))
+
+
+def baked_in(info: VideoInfo, height: int, width: int) -> tuple[int, int, list[str]]:
+    """Stored size of the pictures of a video, with square pixels, and what is said about them.
+
+    A picture file tells neither rotation nor pixel shape as players understand them, so frames are
+    turned when they are written, and resized once to the shape that they are shown in. The side
+    that is shown as height stays.
+    """
+    said = []
+    if info.rotation % 90:
+        said.append(f"Pictures cannot be turned by {info.rotation} degrees; they are not.")
+    elif info.rotation or info.mirrored:
+        turned = f"turned by {info.rotation % 360} degrees" if info.rotation else ""
+        how = " and ".join(filter(None, [turned, "mirrored" if info.mirrored else ""]))
+        said.append(f"The pictures are {how}, as players show the rotation of the video.")
+    shape = info.sample_aspect_ratio
+    if shape > 0 and shape != 1:
+        if info.rotation % 180 == 90:
+            height = max(1, round(height / shape))
+        else:
+            width = max(1, round(width * shape))
+        said.append(f"The pictures get square pixels; those of the video are {shape} as wide.")
+    return height, width, said
 
 
 def assemble_images(

@@ -8,6 +8,7 @@ import av.error
 from av.container import InputContainer
 
 from framelift.errors import InputError
+from framelift.memory import most_pixels
 from framelift.video.faults import reason
 
 FORMATS = (
@@ -48,6 +49,7 @@ def open_input(path: Path, demuxer: str | None = None) -> InputContainer:
             options={
                 "format_whitelist": demuxer or f"{FORMATS},{IMAGE_FORMATS}",
                 "protocol_whitelist": "file",
+                "max_pixels": str(most_pixels()),  # opening decodes a picture of some formats
             },
         )
     except PermissionError as error:

@@ -1,6 +1,7 @@
 """What a video is, found by opening it and decoding its first picture."""
 
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -8,46 +9,62 @@ from pathlib import Path
 
 import av
 import av.error
-from av import VideoFrame
+from av import VideoFormat, VideoFrame
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from framelift.errors import InputError
-from framelift.types import VideoInfo
+from framelift.memory import check_memory, most_pixels
+from framelift.types import ColorTags, VideoInfo
 from framelift.video import color
 from framelift.video.listing import Listed, listing
 from framelift.video.open import open_input
-from framelift.video.sequence import find_images, gaps, read_image
+from framelift.video.sequence import find_images, first_image, gaps
 from framelift.video.side_data import carried_by, dolby_vision, read_side_data
+from framelift.video.stills import Still, animation_length, read_header
 
 DEFAULT_RATE = Fraction(24)
+ALPHA_DROPPED = "The transparency (alpha channel) is dropped."
 _CLAIMS = ("mov", "matroska", "avi", "flv", "asf", "nut", "mxf")  # their headers tell the length
 
 
-def probe(path: Path, rate: Fraction | None = None) -> VideoInfo:
+def probe(path: Path, rate: Fraction | None = None, scale: float = 0) -> VideoInfo:
     """Describe a video file, a folder of images, an image pattern or one image.
 
     `rate` (frames a second) is that of an image sequence, 24 unless given; videos have their own.
-    Raises InputError if there is nothing to upscale.
+    Raises InputError if there is nothing to upscale, NoRoomError if a picture, or its enlargement
+    by `scale`, cannot fit in memory; the header tells that before anything is decoded.
     """
     images = find_images(path)
     if images is not None:
-        return _probe_images(path, images, rate or DEFAULT_RATE)
+        return _probe_images(path, images, rate or DEFAULT_RATE, scale)
     with open_input(path) as container:
-        stream = video_stream(container, path)
+        stream = video_stream(container, path, scale)
         return _describe(path, container, stream, _first_picture(container, stream, path))
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not cover art; raises InputError if there is none."""
+def video_stream(container: InputContainer, path: Path, scale: float = 0) -> VideoStream:
+    """The first video stream that is not cover art; raises InputError if there is none.
+
+    Its decoder refuses pictures that memory cannot hold; `scale` as in `probe`.
+    """
     found = pictures(container)
     if not found:
         what = "only sound" if container.streams.audio else "no video"
         raise InputError(f"{path} holds {what}.", "Name a file with a video stream.")
     if found[0].codec_context is None:
         raise InputError(f"The codec of {path} is unknown.", "Convert it to H.264 first.")
+    context = found[0].codec_context
+    width, height = context.width, context.height
+    if container.format.name == "gif":  # not told where its pictures are refused
+        with path.open("rb") as file:
+            width, height = struct.unpack("<HH", file.read(10)[6:])
+    check_memory(path, width, height, scale)
+    if not context.is_open:
+        context.options = {**context.options, "max_pixels": str(most_pixels())}
     return found[0]
 
 
@@ -108,7 +125,7 @@ def _describe(
         container=container.format.name,
         color=color.tags(frame),
         interlaced=frame.interlaced_frame,
-        alpha=_has_alpha(frame) or stream.metadata.get("alpha_mode") == "1",
+        alpha=is_transparent(frame) or stream.metadata.get("alpha_mode") == "1",
         audio=tuple(label(s, listed.get(s.index)) for s in container.streams.audio),
         subtitles=tuple(label(s, listed.get(s.index)) for s in container.streams.subtitles),
         attachments=tuple(
@@ -129,7 +146,7 @@ def _warnings(info: VideoInfo, container: InputContainer, listed: dict[int, List
         names = ", ".join(f"#{s.index} {label(s, listed.get(s.index))}" for s in rest)
         found.append(f"Only the first video stream is upscaled; left out: {names}.")
     if info.alpha:
-        found.append("The transparency (alpha channel) is dropped.")
+        found.append(ALPHA_DROPPED)
     return found
 
 
@@ -172,8 +189,17 @@ def bit_depth(frame: VideoFrame) -> int:
     return min(16, max((c.bits for c in frame.format.components if not c.is_alpha), default=8))
 
 
-def _has_alpha(frame: VideoFrame) -> bool:
-    return any(component.is_alpha for component in frame.format.components)
+def has_alpha(pixel_format: VideoFormat) -> bool:
+    """Whether a pixel format stores transparency."""
+    return pixel_format.name == "pal8" or any(part.is_alpha for part in pixel_format.components)
+
+
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether any pixel of a picture is not opaque."""
+    if not has_alpha(frame.format):
+        return False
+    rgba = VideoReformatter().reformat(frame, format="rgba", threads=1)
+    return int(rgba.to_ndarray()[..., 3].min()) < 255
 
 
 def _orientation(frame: VideoFrame, sides: dict[Type, bytes]) -> tuple[int, bool]:
@@ -211,33 +237,47 @@ def _mastering(ratios: list[float]) -> Mapping[str, str]:
     return {"master-display": text}
 
 
-def _probe_images(path: Path, images: list[Path], rate: Fraction) -> VideoInfo:
-    frame = read_image(images[0])
-    warnings = ["The transparency (alpha channel) is dropped."] if _has_alpha(frame) else []
-    if missing := gaps(images):
-        warnings.append(f"{missing} numbers are missing in the sequence; it is read without them.")
-    info = VideoInfo(
+def _probe_images(path: Path, images: list[Path], rate: Fraction, scale: float) -> VideoInfo:
+    still = read_header(images[0])
+    check_memory(images[0], still.width, still.height, scale)
+    rgb, alpha = first_image(images)
+    count, time_base = len(images), 1 / rate
+    if count == 1 and still.animated:
+        count, time_base = still.pictures, Fraction(1, 1000)
+        rate = Fraction(1000 * count, animation_length(images[0])).limit_denominator(1001)
+    return VideoInfo(
         path=path,
-        width=frame.width,
-        height=frame.height,
+        width=rgb.shape[1],
+        height=rgb.shape[0],
         rate=rate,
-        time_base=1 / rate,
-        frames=len(images),
-        duration=float(len(images) / rate),
+        time_base=time_base,
+        frames=count,
+        duration=float(count / rate),
         start_pts=0,
         sample_aspect_ratio=Fraction(1),
         rotation=0,
         mirrored=False,
-        bit_depth=bit_depth(frame),
-        pixel_format=frame.format.name,
+        bit_depth=still.bit_depth,
+        pixel_format="rgb48le" if still.bit_depth > 8 else "rgb24",
         codec=images[0].suffix[1:].lower(),
         container="images",
-        color=color.tags(frame),
+        color=ColorTags(),
         interlaced=False,
-        alpha=_has_alpha(frame),
+        alpha=alpha,
         is_images=True,
-        side_data=tuple(sorted(carried_by(frame))),
-        warnings=tuple(warnings),
+        side_data=("EXIF data",) if still.exif else (),
+        warnings=tuple(_image_warnings(images, still, alpha)),
     )
-    color.check(info.color, path)
-    return info
+
+
+def _image_warnings(images: list[Path], still: Still, alpha: bool) -> list[str]:
+    found = [ALPHA_DROPPED] if alpha else []
+    if missing := gaps(images):
+        found.append(f"{missing} numbers are missing in the sequence; it is read without them.")
+    if still.pictures > 1 and not (still.animated and len(images) == 1):
+        found.append(f"Only the first of the {still.pictures} pictures in {images[0]} is read.")
+    if still.profile and still.bit_depth == 8:
+        found.append(f"The colours are converted from {still.profile} to sRGB.")
+    elif still.profile:
+        found.append(f"The colour profile {still.profile} is dropped: 16 bits are read as sRGB.")
+    return found

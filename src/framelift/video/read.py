@@ -9,16 +9,23 @@ from typing import Literal
 
 import numpy as np
 from av import VideoFrame
-from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
 from framelift.errors import InputError
-from framelift.types import VideoInfo
+from framelift.types import Deinterlace, VideoInfo
 from framelift.video.color import ToRGB
 from framelift.video.decode import Damage, Picture, decode, usual_step
+from framelift.video.deinterlace import after, deinterlaced
 from framelift.video.open import open_input
-from framelift.video.probe import claimed_end, probe, video_stream
+from framelift.video.probe import (
+    ALPHA_DROPPED,
+    claimed_end,
+    has_alpha,
+    is_transparent,
+    probe,
+    video_stream,
+)
 from framelift.video.sequence import find_images, read_images
 from framelift.video.side_data import carried_by, read_side_data, tiny
 from framelift.video.timeline import Timeline, scan
@@ -90,32 +97,32 @@ class VideoReader:
     Timestamps are strictly increasing in `info.time_base`: missing or disordered ones are rebuilt
     from the rate, and a clock that starts anywhere or jumps is set right (see timeline.py).
     `report` is complete once an iteration is exhausted. Raises InputError for interlaced video
-    unless `deinterlace`, for HDR unless `hdr="keep"`, and during iteration if the picture changes
-    its size.
+    if `deinterlace` is "no", for HDR unless `hdr="keep"`, and during iteration if the picture
+    changes its size. `rate` and `scale` as in `probe`.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        deinterlace: bool = False,
+        deinterlace: Deinterlace = "no",
         hdr: Literal["refuse", "keep"] = "refuse",
         rate: Fraction | None = None,
+        scale: float = 0,
     ) -> None:
         self.path = Path(path)
-        self.info = probe(self.path, rate)
+        self._stored = probe(self.path, rate, scale)
+        self.info = after(self._stored, deinterlace)
         self.report = ReadReport()
-        self._deinterlace = deinterlace
-        self._step = usual_step(self.info)
+        self._deinterlace: Deinterlace = deinterlace
+        self._step = usual_step(self._stored)
         _refuse(self.info, deinterlace, hdr)
 
     def __iter__(self) -> Iterator[Frame]:
         self.report = report = ReadReport(warnings=list(self.info.warnings))
         images = find_images(self.path)
         if images is not None:
-            frames = read_images(images, self.info.width, self.info.height)
-            pictures = (Picture(index, frame) for index, frame in enumerate(frames))
-            yield from self._number(pictures, report)
+            yield from self._number(self._stills(images, report), report)
             return
         with open_input(self.path) as container:
             stream = video_stream(container, self.path)
@@ -123,10 +130,9 @@ class VideoReader:
             claim, own = claimed_end(container, stream)
             damage = Damage()
             timeline = self._timeline
-            decoded = decode(container, stream, self.info, timeline, damage)
-            pictures = self._timed(self._watched(decoded, report), report)
-            if self._deinterlace:
-                pictures = _deinterlaced(pictures, stream, self.info.time_base)
+            decoded = decode(container, stream, self._stored, timeline, damage)
+            timed = self._timed(self._watched(decoded, report), report)
+            pictures = deinterlaced(timed, self._stored, self._deinterlace)
             yield from self._number(pictures, report, lambda: _told_end(stream, timeline, damage))
             self._conclude(damage, timeline, claim, own, report)
 
@@ -136,17 +142,28 @@ class VideoReader:
             return scan(container, video_stream(container, self.path))
 
     def _watched(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
-        """Mention interlaced pictures in a progressive video."""
-        combed = 0
+        """Mention interlaced pictures in a progressive video, and transparency after the start."""
+        combed, clear = 0, self.info.alpha
         report.side_data.update(self.info.side_data)
         for picture in pictures:
             combed += picture.frame.interlaced_frame
             report.side_data |= carried_by(picture.frame)
+            if not clear and has_alpha(picture.frame.format) and is_transparent(picture.frame):
+                clear = True
+                report.warnings.append(ALPHA_DROPPED)
             yield picture
-        if combed and not self._deinterlace:
+        if combed and self._deinterlace == "no":
             report.warnings.append(
                 f"{combed} pictures are interlaced; pass --deinterlace if they look combed."
             )
+
+    def _stills(self, images: list[Path], report: ReadReport) -> Iterator[Picture]:
+        clear = self.info.alpha
+        for time, frame, transparent in read_images(images, self.info.width, self.info.height):
+            if transparent and not clear:
+                clear = True
+                report.warnings.append(ALPHA_DROPPED)
+            yield Picture(time, frame)
 
     def _timed(self, pictures: Iterator[Picture], report: ReadReport) -> Iterator[Picture]:
         """Make timestamps strictly increasing."""
@@ -194,8 +211,8 @@ class VideoReader:
 
     def _lasts(self, last: Picture, told: int | None) -> int:
         """How long the last picture is shown."""
-        if self.info.is_images or self._deinterlace:
-            return self._step
+        if self.info.is_images or self._deinterlace in ("bwdif", "ivtc"):
+            return usual_step(self.info)
         if told is None:
             return last.frame.duration if (last.frame.duration or 0) > 0 else self._step
         assert last.pts is not None
@@ -223,7 +240,7 @@ class VideoReader:
     ) -> None:
         """Complete the report: damage, and whether the video ends before its `claim`."""
         report.bad_packets = damage.bad_packets
-        base = self.info.time_base
+        base = self._stored.time_base
         report.holes = [(float(h.before * base), float(h.after * base)) for h in timeline.holes]
         start = float(self.info.start_pts * self.info.time_base)
         reached = start + report.got_seconds
@@ -284,16 +301,18 @@ def _told_end(stream: VideoStream, timeline: Timeline, damage: Damage) -> int | 
     return (stream.start_time or 0) + stream.duration + shift
 
 
-def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:
+def _refuse(info: VideoInfo, deinterlace: Deinterlace, hdr: str) -> None:
     if info.dolby_vision is not None:
         raise InputError(
             f"{info.path} is Dolby Vision of profile {info.dolby_vision}: its picture has colours "
             "that only Dolby Vision can show.",
             "Convert it to HDR10 or ordinary video (BT.709) first.",
         )
-    if info.interlaced and not deinterlace:
+    if info.interlaced and deinterlace == "no":
         raise InputError(
-            f"{info.path} is interlaced.", "Pass --deinterlace to turn it into whole frames first."
+            f"{info.path} is interlaced.",
+            "Pass --deinterlace to turn it into whole frames first, --deinterlace ivtc if it is "
+            "telecined film, or --deinterlace keep if its pictures are whole already.",
         )
     if info.color.is_hdr and hdr == "refuse":
         kind = "PQ" if info.color.transfer == 16 else "HLG"
@@ -301,37 +320,3 @@ def _refuse(info: VideoInfo, deinterlace: bool, hdr: str) -> None:
             f"{info.path} is HDR ({kind}); the models were trained on ordinary video.",
             "Pass --hdr keep to upscale the HDR values as they are.",
         )
-
-
-def _deinterlaced(
-    pictures: Iterator[Picture], stream: VideoStream, time_base: Fraction
-) -> Iterator[Picture]:
-    """Interpolate the missing lines of interlaced pictures (bwdif, one frame for each frame)."""
-    graph = Graph()
-    source = graph.add_buffer(template=stream, time_base=time_base)
-    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
-    marked: dict[int | None, Picture] = {}
-    for picture in pictures:
-        picture.frame.pts, picture.frame.time_base = picture.pts, time_base
-        if picture.repaired or picture.corrupt:
-            marked[picture.pts] = picture
-        graph.vpush(picture.frame)
-        yield from _pulled(graph, time_base, marked)
-    graph.vpush(None)
-    yield from _pulled(graph, time_base, marked)
-
-
-def _pulled(
-    graph: Graph, time_base: Fraction, marked: dict[int | None, Picture]
-) -> Iterator[Picture]:
-    while True:
-        try:
-            frame = graph.vpull()
-        except (BlockingIOError, EOFError):
-            return
-        assert frame.pts is not None
-        assert frame.time_base is not None
-        pts = round(frame.pts * frame.time_base / time_base)
-        old = marked.get(pts)
-        yield Picture(pts, frame, bool(old and old.repaired), bool(old and old.corrupt))
