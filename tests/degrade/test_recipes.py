@@ -62,7 +62,7 @@ def test_realworld_has_the_published_ranges():
         ('[[stages]]\nop = "stride"\n[extra]\na = 1', "unknown setting 'extra'"),
         ('stages = "blur"', "list of tables"),
         ('scale = 0\n[[stages]]\nop = "stride"', "scale is 0"),
-        ("stages = ", "not a readable TOML"),
+        ("stages = ", "not a readable degradation recipe"),
     ],
 )
 def test_faulty_recipes(tmp_path, text, message):

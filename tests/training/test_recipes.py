@@ -37,7 +37,7 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
         ('method = "a"\nstage = "b"\n[optim]\nschedule = "linear"', "constant, cosine"),
         ('method = "a"\nstage = "b"\n[data]\nsources = [{ stride = 2 }]', "glob"),
         ('method = "a"\n', "stage"),
-        ("method = ", "not a readable TOML"),
+        ("method = ", "not a readable recipe"),
     ],
 )
 def test_faulty_recipes(tmp_path, text, message):
