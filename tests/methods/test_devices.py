@@ -7,6 +7,7 @@ import torch
 from accelerate import hooks
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from fake_gpu import fake_gpu
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
@@ -40,7 +41,8 @@ def published(components: dict) -> dict:
     parts = {n: anew(components[n]) for n in ("vae", "unet")}
     encoder = type(components["text_encoder"])(components["text_encoder"].config)
     # add_noise moves a scheduler's table in its place
-    parts["low_res_scheduler"] = copy.deepcopy(components["low_res_scheduler"])
+    with unset_fake_temporarily():
+        parts["low_res_scheduler"] = copy.deepcopy(components["low_res_scheduler"])
     return {**components, **parts, "text_encoder": encoder}
 
 
