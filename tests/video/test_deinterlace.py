@@ -49,6 +49,7 @@ def test_inverse_telecine_gives_the_film_back(telecined, name):
     film = list(VideoReader(telecined["film.mkv"]))
     assert len(found) == len(film) == 48
     assert not reader.report.damaged
+    assert found[0].pts == reader.info.start_pts, "sound must not run ahead"
     seconds = [float((f.pts - found[0].pts) * reader.info.time_base) for f in found]
     np.testing.assert_allclose(seconds, [n / float(FILM) for n in range(48)], atol=0.002)
     assert all(a.pts + a.duration == b.pts for a, b in pairwise(found))
