@@ -229,6 +229,8 @@ def test_an_unknown_preset_is_refused_before_work(tmp_path, run):
 
 def test_a_slash_makes_a_folder(tmp_path, run):
     clip = make_video(tmp_path / "clip.mp4", size=SMALL, frames=2)
+    assert run(clip, "-o", f"{tmp_path}/new/", "--dry-run")[0] == Exit.OK
+    assert not (tmp_path / "new").exists()
     assert run(clip, "-o", f"{tmp_path}/new/")[0] == Exit.OK
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
         "clip_4x.mp4", "clip_4x.mp4.json"

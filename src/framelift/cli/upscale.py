@@ -100,6 +100,7 @@ class _Run:
     def __init__(self, settings: UpscaleSettings, method: Any, dry_run: bool, quiet: bool) -> None:
         self.settings, self.method = settings, method
         self.dry_run, self.quiet = dry_run, quiet
+        self._made: Path | None = None
 
     def __call__(self, inputs: Sequence[Path], named: str | None) -> tuple[Any, int]:
         """Records (of a single input its own) and the exit code."""
@@ -144,8 +145,9 @@ class _Run:
         info = probe(source, scale=self.settings.scale or scale)
         if new and info.is_images and not source.is_file():
             return output
-        if new and not self.dry_run:
+        if new:
             make_folder(output)
+            self._made = output
         return output / default_output(source, info, self.settings, scale).name
 
     def _guarded(
@@ -172,7 +174,11 @@ class _Run:
         self, source: Path, output: Path | None, about: str = ""
     ) -> tuple[dict[str, Any], Exit]:
         if self.dry_run:
-            return self._describe(source, output), Exit.OK
+            try:
+                return self._describe(source, output), Exit.OK
+            finally:
+                if self._made is not None:
+                    self._made.rmdir()
         with Display(about or str(source), self.quiet) as display, stop_signals() as stop:
             display.note("loading")
             from framelift.engine.upscale import upscale as run
