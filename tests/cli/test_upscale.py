@@ -225,3 +225,17 @@ def test_an_unknown_preset_is_refused_before_work(tmp_path, run):
     code, _, err = run(clip, "--preset", "image-ldn", preset=None)
     assert code == Exit.USAGE
     assert "image-ldm" in err
+
+
+def test_a_slash_makes_a_folder(tmp_path, run):
+    clip = make_video(tmp_path / "clip.mp4", size=SMALL, frames=2)
+    assert run(clip, "-o", f"{tmp_path}/new/", "--dry-run")[0] == Exit.OK
+    assert not (tmp_path / "new").exists()
+    assert run(clip, "-o", f"{tmp_path}/new/")[0] == Exit.OK
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "clip_4x.mp4", "clip_4x.mp4.json"
+    ]  # fmt: skip
+    frames = tmp_path / "frames"
+    assert run(clip, "-o", frames)[0] == Exit.OK
+    assert run(frames, "-o", f"{tmp_path}/larger/")[0] == Exit.OK
+    assert (tmp_path / "larger" / "00002.png").is_file()

@@ -41,6 +41,21 @@ def telecined(tmp_path_factory):
     return made
 
 
+def test_film_starts_with_its_sound(telecined, tmp_path):
+    """Also where the first picture is the repeated one, which goes."""
+    for late in range(5):
+        cut = tmp_path / f"{late}.mkv"
+        subprocess.run(
+            [
+                *("ffmpeg", "-v", "error", "-i", telecined["flagged.mkv"], "-c:v", "ffv1"),
+                *("-vf", f"trim=start_frame={late},setpts=PTS-STARTPTS,setfield=tff", cut),
+            ],
+            check=True,
+        )
+        reader = VideoReader(cut, deinterlace="ivtc")
+        assert next(iter(reader)).pts == reader.info.start_pts
+
+
 @pytest.mark.parametrize("name", ["flagged.mkv", "unflagged.mp4"])
 def test_inverse_telecine_gives_the_film_back(telecined, name):
     reader = VideoReader(telecined[name], deinterlace="ivtc")

@@ -24,7 +24,7 @@ def upscale_command(words: Sequence[str]) -> Callable[..., int]:
 
     def upscale(
         inputs: tyro.conf.Positional[tuple[Path, ...]],
-        output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+        output: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None,
         settings: UpscaleSettings = UpscaleSettings(),  # noqa: B008 (frozen)
         method_settings: kind = kind(),  # pyright: ignore[reportInvalidTypeForm] # noqa: B008
         dry_run: bool = False,
@@ -39,8 +39,9 @@ def upscale_command(words: Sequence[str]) -> Callable[..., int]:
         Args:
             inputs: Videos, folders of videos, folders of images, or patterns as in
                 frames/%05d.png.
-            output: Where to write: a video file, or a folder (an existing one, or for several
-                inputs); a name without suffix becomes a folder of PNG images.
+            output: Where to write: a video or picture file, or a folder (an existing one, one that
+                ends in a slash, or for several inputs); a name without suffix becomes a folder of
+                PNG images.
             settings: Settings of the run.
             method_settings: Settings of the method (with --method or --preset, those of that one).
             dry_run: Show what would be done, and stop.
@@ -99,19 +100,21 @@ class _Run:
     def __init__(self, settings: UpscaleSettings, method: Any, dry_run: bool, quiet: bool) -> None:
         self.settings, self.method = settings, method
         self.dry_run, self.quiet = dry_run, quiet
+        self._made: Path | None = None
 
-    def __call__(self, inputs: Sequence[Path], output: Path | None) -> tuple[Any, int]:
+    def __call__(self, inputs: Sequence[Path], named: str | None) -> tuple[Any, int]:
         """Records (of a single input its own) and the exit code."""
         from framelift.engine.batch import collect_inputs, folders_left_out, plan_batch
         from framelift.engine.job import choose_method
 
         keep_freed_memory()
+        output = Path(named) if named else None
         sources = collect_inputs(inputs)
         for folder in folders_left_out(inputs):
             say(f"note: the folder {folder} is not entered; name it to upscale what it holds.")
         _, _, scale = choose_method(self.settings, self.method)
         if len(sources) == 1 and not (inputs[0].is_dir() and sources[0] != inputs[0]):
-            record, code = self._one(sources[0], self._place(sources[0], output, scale))
+            record, code = self._one(sources[0], self._place(sources[0], named, scale))
             return record, code
         records, codes = [], [Exit.OK]
         items = plan_batch(sources, output, self.settings, scale)
@@ -126,14 +129,25 @@ class _Run:
             codes.append(code)
         return records, max(codes)
 
-    def _place(self, source: Path, output: Path | None, scale: float) -> Path | None:
-        """An existing folder as --output holds the result under its usual name."""
+    def _place(self, source: Path, named: str | None, scale: float) -> Path | None:
+        """A folder as --output holds the result under its usual name: one that is there, or that a
+        slash behind its name calls one, which is made. Frames become a folder of frames anyway."""
         from framelift.engine.job import default_output
+        from framelift.video.faults import make_folder
         from framelift.video.probe import probe
 
-        if output is None or not output.is_dir() or _holds_frames(output):
+        if not named:
+            return None
+        output = Path(named)
+        new = named.endswith(("/", os.sep)) and not output.exists()
+        if not new and (not output.is_dir() or _holds_frames(output)):
             return output
         info = probe(source, scale=self.settings.scale or scale)
+        if new and info.is_images and not source.is_file():
+            return output
+        if new:
+            make_folder(output)
+            self._made = output
         return output / default_output(source, info, self.settings, scale).name
 
     def _guarded(
@@ -160,7 +174,11 @@ class _Run:
         self, source: Path, output: Path | None, about: str = ""
     ) -> tuple[dict[str, Any], Exit]:
         if self.dry_run:
-            return self._describe(source, output), Exit.OK
+            try:
+                return self._describe(source, output), Exit.OK
+            finally:
+                if self._made is not None:
+                    self._made.rmdir()
         with Display(about or str(source), self.quiet) as display, stop_signals() as stop:
             display.note("loading")
             from framelift.engine.upscale import upscale as run

@@ -59,6 +59,7 @@ def _inverse_telecine(pictures: Iterator[Picture], info: VideoInfo) -> Iterator[
         ("fieldmatch", f"order={order}:combmatch=full"),
         _BWDIF,
         ("decimate", f"cycle={_CYCLE}"),
+        ("setpts", "PTS-STARTPTS"),  # the first picture may be the one of five that goes
     ]
 
     def again() -> Iterator[Picture]:
