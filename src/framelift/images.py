@@ -1,26 +1,30 @@
 """Pixels ↔ arrays ↔ picture files: the one place where floats become 8 bits, and 8 bits PNG."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from framelift.errors import InputError
 from framelift.files import atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 """Suffixes of pictures that `read_picture` reads."""
 
 
-def to_tensor(rgb: np.ndarray) -> Tensor:
+def to_tensor(rgb: np.ndarray) -> "Tensor":
     """uint8 or uint16 `[H, W, 3]` → float32 `[3, H, W]` in [0, 1]."""
+    import torch
+
     full = float(np.iinfo(rgb.dtype).max)
     return torch.from_numpy(rgb.astype(np.float32) / full).permute(2, 0, 1).contiguous()
 
 
-def to_rgb(frame: Tensor, deep: bool = False) -> np.ndarray:
+def to_rgb(frame: "Tensor", deep: bool = False) -> np.ndarray:
     """Float `[3, H, W]`, clamped to [0, 1] → uint8 `[H, W, 3]`, or uint16 if `deep`."""
     full, kind = (65535, np.uint16) if deep else (255, np.uint8)
     return (frame.clamp(0, 1) * full).round().permute(1, 2, 0).cpu().numpy().astype(kind)
