@@ -108,6 +108,9 @@ class Wave:
         return sum(abs(a) for a, _, _ in self.terms)
 
 
+MOST_SHIFT = 0.45  # of a side
+
+
 @dataclass(frozen=True)
 class CameraPath:
     """A pose for every frame. `zoom` is the wave of log₂ of the zoom."""
@@ -118,9 +121,14 @@ class CameraPath:
     zoom: Wave = Wave()
 
     def pose(self, frame: int, size: tuple[int, int]) -> Pose:
-        """The pose at a frame, zoomed in just enough that no border of `size` (H, W) ever shows."""
+        """The pose at a frame, zoomed in just enough that no border of `size` (H, W) ever shows.
+
+        Shifts beyond `MOST_SHIFT` of a side, which no zoom covers, are scaled down to it.
+        """
         zoom = self._cover(size) * 2 ** (self.zoom(frame) + self.zoom.reach)
-        return Pose(self.right(frame), self.down(frame), self.angle(frame), zoom)
+        right = self.right(frame) * _held(self.right.reach, size[1] / size[0])
+        down = self.down(frame) * _held(self.down.reach, 1.0)
+        return Pose(right, down, self.angle(frame), zoom)
 
     def _cover(self, size: tuple[int, int]) -> float:
         """The zoom at which a window turned and shifted to the waves' bounds stays inside."""
@@ -130,9 +138,14 @@ class CameraPath:
         rows = math.cos(turn) + aspect * math.sin(turn)
         columns = math.cos(turn) + math.sin(turn) / aspect
         return max(
-            rows / max(0.1, 1 - 2 * self.down.reach),
-            columns / max(0.1, 1 - 2 * self.right.reach / aspect),
+            rows / (1 - 2 * min(MOST_SHIFT, self.down.reach)),
+            columns / (1 - 2 * min(MOST_SHIFT, self.right.reach / aspect)),
         )
+
+
+def _held(reach: float, side: float) -> float:
+    """The factor that keeps a wave of this reach within `MOST_SHIFT` of a side."""
+    return min(1.0, MOST_SHIFT * side / reach) if reach else 1.0
 
 
 def move_camera(x: "Tensor", pose: Pose) -> "Tensor":
