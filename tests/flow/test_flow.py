@@ -113,3 +113,14 @@ def test_raft_with_a_damaged_file(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match="TORCH_HOME"):
         build_flow("raft")
+
+
+def test_a_pairs_flow_does_not_depend_on_those_before():
+    """OpenCV's object remembers: flows must not depend on where windows or a resumed run begin."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(1, 3, 8, 8, generator=generator)
+    still = torch.nn.functional.interpolate(small, size=(32, 40), mode="bicubic").clamp(0, 1)
+    clip = [still.roll((n, 2 * n), (-2, -1)) for n in range(4)]
+    used = build_flow("dis")
+    for a, b in ((1, 0), (2, 1), (3, 2), (0, 1)):
+        assert torch.equal(used(clip[a], clip[b]), build_flow("dis")(clip[a], clip[b]))

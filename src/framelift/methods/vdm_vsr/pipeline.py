@@ -237,7 +237,8 @@ class VDMVSRPipeline(VSRPipeline):
         if zeta is None:
             zeta = self.config["step_size"][str(settings.downscale)]
         scales = {"decaying": (1 - step.alpha_bar).sqrt(), "rising": step.alpha_bar.sqrt()}
-        return zeta * scales.get(settings.step_schedule, torch.tensor(1.0))
+        scale = scales.get(settings.step_schedule, torch.ones(()))
+        return zeta * scale.double()
 
     def _check(self, settings: VDMVSRSettings, guided: bool) -> None:
         if self.transformer is None:
