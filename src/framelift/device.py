@@ -52,3 +52,13 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return free_main_memory()
+
+
+def use_channels_last(network: torch.nn.Module) -> None:
+    """Keep the weights of 2-D convolutions in channels-last memory.
+
+    On processors with AMX a UNet takes half the time; elsewhere about the same.
+    """
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -11,7 +11,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from framelift.config import check_types, from_mapping, suggest
-from framelift.device import choose_device
+from framelift.device import choose_device, use_channels_last
 from framelift.errors import UsageError
 from framelift.methods.base import VSRPipeline
 from framelift.methods.components import component_class, from_config, load_component
@@ -53,9 +53,8 @@ def load_pipeline(
     pipeline = _build(chosen, build, parts, sampler)
     pipeline.limits = replace(pipeline.limits, **chosen.limits)
     for part in parts.values():
-        if isinstance(part, torch.nn.Module) and _is_convolutional(part):
-            # On AMX the UNet takes half the time.
-            part.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if isinstance(part, torch.nn.Module):
+            use_channels_last(part)
     if chosen.notice:
         log.warning(chosen.notice)
     return pipeline.to(device)

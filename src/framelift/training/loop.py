@@ -24,7 +24,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from framelift.device import choose_dtype
+from framelift.device import choose_dtype, use_channels_last
 from framelift.errors import UsageError
 from framelift.methods.base import Batch, Objective
 from framelift.training.checkpoint import (
@@ -79,7 +79,7 @@ def train(
     fitted = fit(objective, data.prepared, accelerator, newest_checkpoint(output))
 
     network: Any = objective.trained.train()
-    network.to(memory_format=torch.channels_last)
+    use_channels_last(network)
     if run.activation_checkpointing:
         _checkpoint_activations(network, objective.pipeline)
     ema = EMAModel(network.parameters(), decay=optim.ema_decay)
