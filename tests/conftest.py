@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 from evaluation.clips import write_clip
+from fake_gpu import gpu
 from hypothesis import settings
 from support import make_video, patches
 
 import framelift  # noqa: F401 - repairs torchvision before a test imports diffusers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+with suppress(pytest.skip.Exception):
+    gpu()  # before any test computes gradients: autograd counts devices once
 # Property tests search a fixed number of tiny examples, however slow the machine.
 settings.register_profile("framelift", deadline=None, max_examples=60)
 settings.load_profile("framelift")
