@@ -52,7 +52,7 @@ class Stage:
 
     def apply(self, drawn: "Drawn", frames: Frames, sizes: Sizes) -> Frames:
         """Pass a stream through. Only a codec holds frames back (its delay, about 50)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} degrades nothing")
 
     def draw_for(self, key: tuple[int, ...], place: int, scale: int) -> "list[Drawn]":
         """This stage with its parameters; empty where its probability leaves the clip alone."""
