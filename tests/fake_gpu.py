@@ -22,7 +22,7 @@ from framelift.diffusion.samplers import Sampler
 def gpu() -> torch.device:
     """The device; skips where torch (before 2.9) cannot be taught one from Python."""
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this torch cannot register a device from Python")
+        pytest.skip("runs with torch 2.9 or newer, which can register a device from Python")
     backend_registration._setup_privateuseone_for_python_backend("fakegpu")
     dtypes = [torch.float16, torch.bfloat16]
     torch.fakegpu.get_amp_supported_dtype = lambda: dtypes  # type: ignore[attr-defined]

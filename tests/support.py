@@ -248,6 +248,6 @@ def shifted(source: Path, target: Path, seconds: float) -> Path:
 def ffmpeg(*arguments: str | Path) -> None:
     """Run the command-line ffmpeg for what PyAV cannot make; skips the test where it is absent."""
     if shutil.which("ffmpeg") is None:
-        pytest.skip("makes its input with the command-line ffmpeg, which is not installed")
+        pytest.skip("runs where the ffmpeg command is installed: it makes the input")
     command = ["ffmpeg", "-v", "error", "-y", "-nostdin", *map(str, arguments)]
     subprocess.run(command, check=True)

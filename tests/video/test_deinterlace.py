@@ -19,7 +19,7 @@ FILM = Fraction(24000, 1001)
 def telecined(tmp_path_factory):
     """Film of 48 pictures at 24 frames/s as 60 at 30, and the film itself."""
     if not shutil.which("ffmpeg"):
-        pytest.skip("ffmpeg makes the telecine")
+        pytest.skip("runs where ffmpeg is installed: it makes the telecine")
     folder = tmp_path_factory.mktemp("film")
     raw = b"".join(moving(n, (96, 128)).tobytes() for n in range(48))
     made = {}

@@ -167,7 +167,7 @@ def test_pictures_beyond_memory_are_refused_from_their_header(tmp_path, monkeypa
         probe(path, scale=4)
 
 
-@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="compares with ffmpeg's own turning")
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="runs where ffmpeg is: it judges")
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_turned_video_becomes_upright_pictures(tmp_path, degrees, mirrored):

@@ -22,7 +22,7 @@ from framelift.video.streams import side_warnings
 
 QUICK = EncodeSettings(speed="ultrafast")
 LINES = [(0.1, 0.4, "first <i>line</i>"), (0.5, 0.9, "second ünï")]
-ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="makes its input with ffmpeg")
+ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="runs where ffmpeg is")
 
 
 def upscale(source, output, frames=8, span=None):
