@@ -124,5 +124,5 @@ def test_workers_by_default(monkeypatch):
     assert choose_workers(3, cpu, 1) == 3
     assert choose_workers(None, cpu, 1) == 1
     assert choose_workers(None, cpu, 16) == 0
-    assert choose_workers(None, cuda, 1) == 8
+    assert choose_workers(None, cuda, 1) == 15
     assert choose_workers(None, cuda, 4) == 3

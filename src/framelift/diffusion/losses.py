@@ -1,17 +1,47 @@
-"""LPIPS as a training loss (Zhang et al., CVPR 2018), on VGG16 features. Needs the extra `eval`."""
+"""Losses of pictures: Charbonnier's, LPIPS on VGG16 features (needs the extra `eval`), spectra."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framelift.diffusion.draw import randint
 from framelift.weights.torchvision import torchvision_weights
 
+CHARBONNIER = 1e-3
+SPECTRAL_FLOOR = 1e-6  # about the power that rounding to 8 bits leaves
+LUMA = (0.299, 0.587, 0.114)
+
+
+def charbonnier(a: Tensor, b: Tensor) -> Tensor:
+    """Mean of √((a − b)² + ε²), ε = 10⁻³ in units of [0, 1] (Charbonnier et al. 1994)."""
+    return ((a - b).square() + CHARBONNIER**2).sqrt().mean()
+
+
+def spectral_loss(picture: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of log power spectra of pictures `[N, 3, H, W]` in [-1, 1].
+
+    Of luma under a Hann window, averaged over the batch and 3×3 frequencies. LPIPS asks for
+    energy at high frequencies and takes a pattern of one period for it; this sees such a pattern.
+    """
+    spectra = [_log_power(x) for x in (picture, target)]
+    return F.l1_loss(*spectra)
+
+
+def _log_power(x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    luma = torch.einsum("nchw,c->nhw", x.float(), x.new_tensor(LUMA, dtype=torch.float32))
+    rows, columns = (torch.hann_window(n, device=x.device) for n in (height, width))
+    power = torch.fft.rfft2(luma * rows[:, None] * columns, norm="ortho").abs().square()
+    smooth = F.avg_pool2d(power.mean(0)[None, None], 3, 1)
+    return (smooth + SPECTRAL_FLOOR).log()
+
 
 class PerceptualLoss(nn.Module):
-    """Mean LPIPS of random squares of some of the pictures: VGG16 costs more than a small UNet.
+    """Mean LPIPS (Zhang et al., CVPR 2018) of random squares of some of the pictures.
 
+    VGG16 costs more than a small UNet.
     `side` is that of the squares in pixels, `share` the part of a batch that is looked at.
     """
 

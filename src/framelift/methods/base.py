@@ -178,7 +178,30 @@ class Batch:
     lr: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.hr.to(device), self.lr.to(device))
+        """On a device, as float32."""
+        hr = _float(self.hr.to(device, non_blocking=True))
+        return Batch(
+            hr, hr if self.lr is self.hr else _float(self.lr.to(device, non_blocking=True))
+        )
+
+    def packed(self) -> "Batch":
+        """As bytes where nothing is lost by it, for the way between processes; undone by `to`."""
+        hr = _bytes(self.hr)
+        return Batch(hr, hr if self.lr is self.hr else _bytes(self.lr))
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU reads by itself."""
+        hr = self.hr.pin_memory()
+        return Batch(hr, hr if self.lr is self.hr else self.lr.pin_memory())
+
+
+def _bytes(x: Tensor) -> Tensor:
+    levels = (x * 255).round().clamp(0, 255).to(torch.uint8)
+    return levels if torch.equal(_float(levels), x) else x
+
+
+def _float(x: Tensor) -> Tensor:
+    return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,10 +56,11 @@ def _border(old: int, new: int) -> tuple[int, int]:
 def _pad_symmetric(x: Tensor, columns: int, rows: int) -> Tensor:
     """Mirror the borders with the edge pixel repeated, as often as needed (1×1 included)."""
     height, width = x.shape[-2:]
-    return x[..., _mirror(height, rows), :][..., _mirror(width, columns)]
+    for axis, length, pad in ((-2, height, rows), (-1, width, columns)):
+        x = x.index_select(axis, _mirror(length, pad, x.device))
+    return x
 
 
-def _mirror(length: int, pad: int) -> list[int]:
-    period = 2 * length
-    folded = [i % period for i in range(-pad, length + pad)]
-    return [i if i < length else period - 1 - i for i in folded]
+def _mirror(length: int, pad: int, device: torch.device) -> Tensor:
+    folded = torch.arange(-pad, length + pad, device=device) % (2 * length)
+    return torch.minimum(folded, 2 * length - 1 - folded)

@@ -121,7 +121,11 @@ def train(
         judge(first)  # it failed, or the run was stopped, behind the checkpoint
     workers = choose_workers(run.workers, accelerator.device, accelerator.num_processes)
     batches = load_batches(
-        data.training, first * run.accumulate, run.steps * run.accumulate, workers
+        data.training,
+        first * run.accumulate,
+        run.steps * run.accumulate,
+        workers,
+        pin=accelerator.device.type == "cuda" and workers > 0,
     )
     started = time.monotonic()
     for step in range(first, run.steps):

@@ -29,6 +29,8 @@ class SourceSettings:
     """Take every n-th frame."""
     shrink: int = 1
     """Shrink by this factor first: removes compression and sensor noise from the targets."""
+    motion: int = 0
+    """Make clips of so many frames from still pictures, by a camera that pans, turns and zooms."""
     weight: float = 1.0
     """How often crops come from these files, relative to √(frames × megapixels); clips of a dataset
     are all taken equally often."""
@@ -120,7 +122,7 @@ class RunSettings:
     of a small one."""
     workers: int | None = None
     """Processes beside each training process that cut and degrade crops, 0 for none (default: as
-    many as cores allow, at most 8, where networks run on an accelerator; one where they run on
+    many as cores allow, at most 16, where networks run on an accelerator; one where they run on
     the CPU). The crops do not depend on it."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about

@@ -21,6 +21,7 @@ from framelift.errors import InputError
 from framelift.files import part_path, publish, write_json
 from framelift.images import STILLS, read_picture
 from framelift.ops.resize import resize
+from framelift.training.motion import PATHS, MovingStill
 from framelift.training.settings import SourceSettings
 from framelift.video.faults import make_folder, writing
 from framelift.video.read import VideoReader
@@ -109,9 +110,19 @@ def open_store(
             )
         for file in files:
             frames = StoredFrames(_decoded(file, source, cache, say) / "frames.npy")
-            size = (frames.shape[0] * frames.shape[1] * frames.shape[2] / 1e6) ** 0.5
-            clips.append(Clip(file.stem, frames, source.weight * size))
+            clips += _clips_of(file, frames, source)
     return clips
+
+
+def _clips_of(file: Path, frames: StoredFrames, source: SourceSettings) -> Iterator[Clip]:
+    """A video as it is; a still picture, where `motion` is wanted, seen by some moving cameras."""
+    count, height, width = frames.shape[:3]
+    size = (max(count, source.motion) * height * width / 1e6) ** 0.5 * source.weight
+    if not source.motion or count > 1:
+        yield Clip(file.stem, frames, size)
+        return
+    for n in range(PATHS):
+        yield Clip(file.stem, MovingStill(frames, source.motion, n), size / PATHS)
 
 
 def _dataset_clips(root: Path, source: SourceSettings) -> Iterator[Clip]:

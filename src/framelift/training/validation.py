@@ -28,7 +28,8 @@ def validate(
 ) -> dict[str, float]:
     """Mean loss terms of the averaged weights on fixed held-out crops with fixed noise.
 
-    Every process computes its share of each batch.
+    Every process computes its share of each batch. An objective may `measure` more of a batch
+    than its loss.
     """
     values: dict[str, list[float]] = {}
     rounds = crops.share.rounds
@@ -37,10 +38,16 @@ def validate(
         generator = step_generator(seed, crops.share, index, accelerator.device)
         with accelerator.autocast():
             _, terms = objective.loss(network, batch, generator)
+        terms |= getattr(objective, "measure", _nothing)(batch)
         for name, value in terms.items():  # not every batch has every term
             values.setdefault(name, []).append(float(value))
     means = {f"held_out_{name}": sum(found) / len(found) for name, found in values.items()}
     return mean_over_processes(means)
+
+
+def _nothing(batch: Batch) -> dict[str, float]:
+    """What most objectives measure beside their loss."""
+    return {}
 
 
 def mean_over_processes(values: dict[str, float]) -> dict[str, float]:

@@ -7,7 +7,11 @@ METHOD = Method(
     title="Latent diffusion whose decoders see the low-resolution video, in space and time",
     settings="framelift.methods.sateco.settings:SATeCoSettings",
     pipeline="framelift.methods.sateco.pipeline:SATeCoPipeline",
-    stages=dict.fromkeys(
-        ("upscaler", "unet", "vae", "refiner"), "framelift.methods.sateco.train:build"
-    ),
+    stages={
+        **dict.fromkeys(("base-vae", "base-unet"), "framelift.methods.sateco.train_base:build"),
+        **dict.fromkeys(
+            ("upscaler", "unet", "vae", "refiner"), "framelift.methods.sateco.train:build"
+        ),
+        "few-step": "framelift.methods.sateco.train_few_step:build",
+    },
 )

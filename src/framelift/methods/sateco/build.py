@@ -1,11 +1,13 @@
 """New SATeCo pipelines from a recipe's configuration, with random weights."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffusers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from framelift.diffusion.patch_autoencoder import PatchAutoencoderKL
 from framelift.errors import UsageError
 from framelift.methods.sateco.adapters import TABLE_2, SATeCoAdapters
 from framelift.methods.sateco.latent_encoder import LatentEncoder
@@ -13,14 +15,23 @@ from framelift.methods.sateco.pipeline import SATeCoPipeline
 from framelift.methods.sateco.refiner import VideoRefiner
 from framelift.methods.sateco.upscaler import VideoUpscaler
 
+LOADED: dict[str, Any] = {
+    "upscaler": VideoUpscaler,
+    "latent_encoder": LatentEncoder,
+    "unet_guidance": SATeCoAdapters,
+    "vae_guidance": SATeCoAdapters,
+    "refiner": VideoRefiner,
+}
+
 
 def build_pipeline(model: Mapping[str, Any], base: SATeCoPipeline | None = None) -> SATeCoPipeline:
     """`base`, or a new UNet and VAE, completed by the modules that it lacks.
 
-    The tables of `model` are the arguments of its components' classes. `variant` is a model of
+    The tables of `model` are the arguments of its components' classes; a module with `from`, a
+    folder, is loaded from there instead, whether it was missing or not. `variant` is a model of
     Table 2, A to D (default D): what stands in UNet and VAE. `unet_guidance`, `vae_guidance` and
     `latent_encoder` follow the sizes of UNet and VAE; `pipeline` may hold steps, timesteps and
-    eta; `scheduler.type` a class of diffusers.
+    eta; `scheduler.type` a class of diffusers; a `vae` with a patch_size is a PatchAutoencoderKL.
     """
     variant = model.get("variant", "D")
     if variant not in TABLE_2:
@@ -41,14 +52,23 @@ def build_pipeline(model: Mapping[str, Any], base: SATeCoPipeline | None = None)
         "refiner": VideoRefiner,
     }
     for name, make in new.items():
-        if name not in parts:
-            parts[name] = make(**model.get(name, {}))
+        own = model.get(name, {})
+        if "from" in own:
+            parts[name] = LOADED[name].from_pretrained(own["from"])
+        elif name not in parts:
+            parts[name] = make(**own)
     return SATeCoPipeline(**parts, **options | dict(model.get("pipeline", {})))
+
+
+def build_base(model: Mapping[str, Any]) -> SATeCoPipeline:
+    """An untrained VAE and UNet without the modules, to be pretrained."""
+    return SATeCoPipeline(**_base(model), **dict(model.get("pipeline", {})))
 
 
 def _base(model: Mapping[str, Any]) -> dict[str, Any]:
     """An untrained VAE and UNet, and a scheduler."""
-    vae: Any = AutoencoderKL(**_blocks(model["vae"]))
+    own = model["vae"]
+    vae: Any = PatchAutoencoderKL(**own) if "patch_size" in own else AutoencoderKL(**_blocks(own))
     channels = vae.config["latent_channels"]
     sizes = {"in_channels": channels, "out_channels": channels}
     unet = UNet2DConditionModel(**{**sizes, **model["unet"]})
@@ -67,15 +87,11 @@ def _blocks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scheduler(config: Mapping[str, Any]) -> Any:
     """Stable Diffusion's DDPM, unless told otherwise."""
-    options = {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "clip_sample": False,
-        **config,
-    }
+    options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", **config}
     name = options.pop("type", "DDPMScheduler")
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if not isinstance(kind, type):
         raise UsageError(f"[model.scheduler] type is {name!r}.", "Name a scheduler of diffusers.")
+    if "clip_sample" in inspect.signature(kind).parameters:
+        options.setdefault("clip_sample", False)
     return kind(**options)

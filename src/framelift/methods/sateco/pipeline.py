@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from framelift.diffusion.codecs import KLCodec, latent_space
 from framelift.diffusion.parameterisation import add_noise
+from framelift.diffusion.patch_autoencoder import PatchAutoencoderKL
 from framelift.diffusion.samplers import Sampler, Trajectory
 from framelift.errors import UsageError
 from framelift.methods.base import Noise, OnStep, Step, VSRPipeline
@@ -59,7 +60,7 @@ class SATeCoPipeline(VSRPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | PatchAutoencoderKL,
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
         upscaler: VideoUpscaler | None = None,
@@ -125,10 +126,16 @@ class SATeCoPipeline(VSRPipeline):
 
     def guide(self, x_u: Tensor, frames: int) -> Guidance:
         """Z and both decoders' guidance from X_u `[B·L, 3, H, W]`, L = `frames`."""
+        return self.guide_by(*self.encode_enlarged(x_u), frames)
+
+    def encode_enlarged(self, x_u: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Z of X_u `[B·L, 3, H, W]`, and the features of the VAE's encoder, smallest first."""
         posterior, features = encode_with_features(self.vae, x_u.to(self.vae.dtype))
-        z = KLCodec(self.vae).normalise(posterior.mean.float())
-        maps = self.latent_encoder(z.to(self.latent_encoder.dtype))
-        return Guidance(z, maps, features, frames)
+        return KLCodec(self.vae).normalise(posterior.mean.float()), features
+
+    def guide_by(self, z: Tensor, features: list[Tensor], frames: int) -> Guidance:
+        """Guidance by what `encode_enlarged` gives."""
+        return Guidance(z, self.latent_encoder(z.to(self.latent_encoder.dtype)), features, frames)
 
     def sampler(self, settings: SATeCoSettings) -> Sampler:
         """The scheduler, set to the preset's own timesteps or to the steps asked for."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from framelift.config import from_mapping
 from framelift.diffusion.codecs import KLCodec
 from framelift.diffusion.draw import draw_timesteps, noise_of, normal
-from framelift.diffusion.losses import PerceptualLoss
+from framelift.diffusion.losses import PerceptualLoss, charbonnier
 from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
 from framelift.errors import UsageError
 from framelift.methods.base import Batch, Objective, StageRequest
@@ -25,7 +25,6 @@ from framelift.methods.sateco.build import build_pipeline
 from framelift.methods.sateco.pipeline import Guidance, SATeCoPipeline
 from framelift.methods.sateco.settings import SATeCoSettings
 
-CHARBONNIER = 1e-3
 SHOWN = 4  # clips in a sample picture
 
 
@@ -41,11 +40,6 @@ class StageSettings:
     """Share of the frames on which LPIPS is computed."""
     steps: int | None = None
     """Sampling steps of the videos that the stage `refiner` learns on (default: the preset's)."""
-
-
-def charbonnier(a: Tensor, b: Tensor) -> Tensor:
-    """Mean of √((a − b)² + ε²), ε = 10⁻³ in units of [0, 1] (Charbonnier et al. 1994)."""
-    return ((a - b).square() + CHARBONNIER**2).sqrt().mean()
 
 
 class Stage:
