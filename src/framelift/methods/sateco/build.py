@@ -1,7 +1,7 @@
 """New SATeCo pipelines from a recipe's configuration, with random weights."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import diffusers
@@ -24,8 +24,12 @@ LOADED: dict[str, Any] = {
 }
 
 
-def build_pipeline(model: Mapping[str, Any], base: SATeCoPipeline | None = None) -> SATeCoPipeline:
-    """`base`, or a new UNet and VAE, completed by the modules that it lacks.
+def build_pipeline(
+    model: Mapping[str, Any],
+    base: SATeCoPipeline | None = None,
+    modules: Collection[str] = tuple(LOADED),
+) -> SATeCoPipeline:
+    """`base`, or a new UNet and VAE, completed by those of `modules` that it lacks.
 
     The tables of `model` are the arguments of its components' classes; a module with `from`, a
     folder, is loaded from there instead, whether it was missing or not. `variant` is a model of
@@ -51,12 +55,12 @@ def build_pipeline(model: Mapping[str, Any], base: SATeCoPipeline | None = None)
         "vae_guidance": lambda **own: SATeCoAdapters.for_vae(vae, kind=in_vae, **own),
         "refiner": VideoRefiner,
     }
-    for name, make in new.items():
+    for name in modules:
         own = model.get(name, {})
         if "from" in own:
             parts[name] = LOADED[name].from_pretrained(own["from"])
         elif name not in parts:
-            parts[name] = make(**own)
+            parts[name] = new[name](**own)
     return SATeCoPipeline(**parts, **options | dict(model.get("pipeline", {})))
 
 

@@ -21,7 +21,7 @@ from framelift.diffusion.losses import PerceptualLoss, charbonnier
 from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
 from framelift.errors import UsageError
 from framelift.methods.base import Batch, Objective, StageRequest
-from framelift.methods.sateco.build import build_pipeline
+from framelift.methods.sateco.build import LOADED, build_pipeline
 from framelift.methods.sateco.pipeline import Guidance, SATeCoPipeline
 from framelift.methods.sateco.settings import SATeCoSettings
 
@@ -239,5 +239,6 @@ def build(request: StageRequest) -> Objective:
             f"SATeCo is not trained from a {type(base).__name__}.",
             "Name a SATeCo's preset or folder as init_from, or none.",
         )
-    pipeline = build_pipeline(request.model, base)
+    modules = ("upscaler",) if request.stage == "upscaler" else tuple(LOADED)
+    pipeline = build_pipeline(request.model, base, modules)
     return STAGES[request.stage](pipeline, settings)
