@@ -171,14 +171,27 @@ class VSRPipeline(DiffusionPipeline):
 class Batch:
     """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1].
 
-    With the degradation "none" both are the same tensor.
+    With the degradation "none" both are the same tensor. Until `to` has brought it where it is
+    needed, a batch may hold 8-bit pixels, and grey ones in a single channel: a twelfth of the size.
     """
 
     hr: Tensor
     lr: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.hr.to(device), self.lr.to(device))
+        hr = _pixels(self.hr, device)
+        return Batch(hr, hr if self.lr is self.hr else _pixels(self.lr, device))
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU reads by itself; the data loader calls this."""
+        hr = self.hr.pin_memory()
+        return Batch(hr, hr if self.lr is self.hr else self.lr.pin_memory())
+
+
+def _pixels(x: Tensor, device: torch.device) -> Tensor:
+    x = x.to(device, non_blocking=True)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x
+    return x.expand(*x.shape[:2], 3, *x.shape[3:]).contiguous()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from framelift.images import to_rgb, write_picture
 from framelift.methods.base import Batch, Objective
 from framelift.ops.resize import upscale
-from framelift.training.crops import RandomCrops, step_generator
+from framelift.training.crops import Batches, step_generator
 
 VALIDATION = 2**31  # the first batch's step: held-out crops are drawn far from the training steps
 BATCHES = 8
@@ -22,7 +22,7 @@ BATCHES = 8
 def validate(
     objective: Objective,
     network: nn.Module,
-    crops: RandomCrops,
+    crops: Batches,
     accelerator: Accelerator,
     seed: int,
 ) -> dict[str, float]:

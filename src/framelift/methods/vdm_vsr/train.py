@@ -174,8 +174,8 @@ def pipeline_of(request: StageRequest) -> VDMVSRPipeline:
 def build_pipeline(model: Mapping[str, Any]) -> VDMVSRPipeline:
     """A pipeline with an untrained VAE and, where `model` describes one, an untrained prior.
 
-    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, `linear`
-    a `LinearAutoencoderKL`. `prediction_type` is the scheduler's.
+    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, which
+    may have a `patch_size`, `linear` a `LinearAutoencoderKL`. `prediction_type` is the scheduler's.
     """
     scheduler = DDPMScheduler(
         beta_start=1e-4,
@@ -198,5 +198,8 @@ def _build_vae(config: dict[str, Any]) -> AutoencoderKL | LinearAutoencoderKL:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-    kind = LocalAutoencoderKL if config.pop("local_norm", False) else AutoencoderKL
-    return kind(**blocks, **config)
+    if not config.pop("local_norm", False):
+        return AutoencoderKL(**blocks, **config)
+    folded = 3 * config.get("patch_size", 1) ** 2
+    ends = {"in_channels": folded, "out_channels": folded}
+    return LocalAutoencoderKL(**blocks, **ends, **config)
