@@ -164,7 +164,8 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Batches `first` to `last` (exclusive) in order, made ahead by worker processes.
 
-    With `pin` they lie in memory that a GPU reads by itself, while it computes. What goes wrong in a worker is raised here as the error that it was.
+    With `pin` they lie in memory that a GPU reads by itself, while it computes. What goes wrong in
+    a worker is raised here as the error that it was.
     """
     loader: DataLoader[Batch | FrameliftError] = DataLoader(
         _Told(crops),

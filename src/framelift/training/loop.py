@@ -49,7 +49,13 @@ from framelift.training.objectives import build_objective
 from framelift.training.settings import OptimSettings, TrainSettings
 from framelift.training.store import Clip, open_store
 from framelift.training.track import Track
-from framelift.training.validation import VALIDATION, mean_over_processes, save_sample, validate
+from framelift.training.validation import (
+    VALIDATION,
+    mean_over_processes,
+    measure,
+    save_sample,
+    validate,
+)
 
 PREPARED = 16  # batches on which a stage may fit what it needs to know of the data
 
@@ -116,6 +122,7 @@ def train(
         losses = validate(objective, bare, data.held_out, accelerator, run.seed)
         if accelerator.is_main_process:
             batch = data.shown[VALIDATION].to(accelerator.device)
+            losses |= measure(objective, batch)
             save_sample(objective, batch, output / "samples" / f"{step:07d}.png")
         say(track.write(step, losses))  # last: a resumed run makes up for what has no record
         ema.restore(network.parameters())

@@ -16,12 +16,14 @@ from framelift.methods.base import Batch
 from framelift.training.crops import Share
 from framelift.training.settings import DataSettings
 
+WHOLE = Share()
+
 
 class MadeClips(Dataset[Batch]):
     """Batches as a function of (seed, index), shared by processes as `RandomCrops` shares them."""
 
     def __init__(
-        self, maker: Maker, batch: int, seed: int, frames: int, share: Share = Share()
+        self, maker: Maker, batch: int, seed: int, frames: int, share: Share = WHOLE
     ) -> None:
         if frames > maker.frames:
             raise UsageError(

@@ -43,6 +43,13 @@ def validate(
     return mean_over_processes(means)
 
 
+@torch.no_grad()
+def measure(objective: Any, batch: Batch) -> dict[str, float]:
+    """What an objective finds by sampling; most have no `measure` and find nothing."""
+    found = getattr(objective, "measure", None)
+    return found(batch) if found is not None else {}
+
+
 def mean_over_processes(values: dict[str, float]) -> dict[str, float]:
     """The mean of every value over all processes, which have the same names."""
     found: Sequence[dict[str, float]] = gather_object([values])

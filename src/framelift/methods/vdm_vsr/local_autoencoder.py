@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from framelift.diffusion.codecs import LatentSpace
 
-
 FIRST_LOG_VARIANCE = -6.0
 """Of latents at random weights. With a variance of 1, strokes on black drown in it, and the decoder
 learns to answer black before the encoder learns anything."""

@@ -89,7 +89,7 @@ class STDiT(ModelMixin, ConfigMixin):
     def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """ε and v for `sample` `[B, c, T, h, w]` at `timestep` `[B]` or 0-d."""
         batch, _, frames, height, width = sample.shape
-        patch, c = self.config["patch_size"], self.config["hidden_size"]
+        patch = self.config["patch_size"]
         rows, columns = height // patch, width // patch
         x = self.x_embedder(sample.transpose(1, 2).flatten(0, 1))  # [B·T, C, rows, columns]
         spatial, temporal, rotations = self._positions((frames, rows, columns), x)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition, normal_kl
+from framelift.metrics.persistence import shape_persistence
 from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
@@ -48,6 +50,9 @@ class PriorSettings:
     """Measure the latents' mean and deviation on the first clips and write them to the VAE's
     configuration, so that the diffusion sees zero mean and unit variance; a linear VAE is first
     fitted to these clips."""
+    measured_clips: int = 0
+    """Unconditional samples that every validation draws to measure whether shapes persist (see
+    `metrics.persistence`, for clips of Moving MNIST); 0 for none."""
 
 
 class PriorObjective:
@@ -119,17 +124,42 @@ class PriorObjective:
         z = self.pipeline.codec().encode(hr.flatten(0, 1) * 2 - 1, generator)
         return z.unflatten(0, hr.shape[:2]).transpose(1, 2)
 
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """Shape persistence of samples, and that of the held-out `batch` `[B, T, 3, H, W]`."""
+        if not self.settings.measured_clips:
+            return {}
+        made = shape_persistence(grey(self._samples(batch, self.settings.measured_clips)))
+        truth = shape_persistence(grey(batch.hr))
+        return {
+            "persistence": made.score,
+            "persistence_unrelated": made.unrelated,
+            "persistence_of_truth": truth.score,
+            "digits_a_clip": made.digits / made.clips,
+            "digits_a_clip_of_truth": truth.digits / truth.clips,
+        }
+
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
+        clips = self._samples(batch, SHOWN_CLIPS)
+        return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
+
+    def _samples(self, batch: Batch, count: int) -> Tensor:
+        """Samples of the prior in [0, 1], `count` clips like those of `batch`."""
         _, frames, _, height, width = batch.hr.shape
         block = self.pipeline.limits.noise_block
-        noises = [PositionNoise(i, block=block) for i in range(SHOWN_CLIPS)]
         made = self.pipeline.sample(
-            None, (frames, height, width), settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
+            None,
+            (frames, height, width),
+            settings=VDMVSRSettings(steps=SHOWN_STEPS),
+            noises=[PositionNoise(i, block=block) for i in range(count)],
         )
-        clips = ((made + 1) / 2).clamp(0, 1)
-        return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
+        return ((made + 1) / 2).clamp(0, 1)
+
+
+def grey(clips: Tensor) -> list[np.ndarray]:
+    """Clips `[B, T, 3, H, W]` in [0, 1] as uint8 `[T, H, W]` each."""
+    return list((clips.mean(dim=2) * 255).round().byte().cpu().numpy())
 
 
 def variational_bits(
