@@ -9,6 +9,7 @@ left out. `variance_weight` 0 with a network without `learn_sigma` is L_simple (
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from framelift.metrics.persistence import shape_persistence
 from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
+MEASURED_STEPS = 50  # of those whose shapes are measured
+MEASURED_BATCHES = 4  # whose first frames tell the latents' mean and deviation
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,11 @@ class PriorObjective:
         if not self.settings.fit_latents:
             return
         vae, codec = self.pipeline.vae, self.pipeline.codec()
-        frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
         if isinstance(vae, LinearAutoencoderKL):
+            frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
             vae.fit(frames)
+        else:  # a mean and a deviation want far fewer, and a network on the CPU is slow
+            frames = [batch.hr[:, 0] * 2 - 1 for batch in islice(batches, MEASURED_BATCHES)]
         with torch.no_grad():
             found = [codec.posterior(x) for x in frames]
         means = torch.cat([posterior.mean for posterior in found])
@@ -128,30 +133,31 @@ class PriorObjective:
         """Shape persistence of samples, and that of the held-out `batch` `[B, T, 3, H, W]`."""
         if not self.settings.measured_clips:
             return {}
-        made = shape_persistence(grey(self._samples(batch, self.settings.measured_clips)))
-        truth = shape_persistence(grey(batch.hr))
-        return {
+        drawn = self._samples(batch, self.settings.measured_clips, MEASURED_STEPS)
+        made, truth = (shape_persistence(grey(clips)) for clips in (drawn, batch.hr))
+        found = {
             "persistence": made.score,
             "persistence_unrelated": made.unrelated,
             "persistence_of_truth": truth.score,
             "digits_a_clip": made.digits / made.clips,
             "digits_a_clip_of_truth": truth.digits / truth.clips,
         }
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
-        clips = self._samples(batch, SHOWN_CLIPS)
+        clips = self._samples(batch, SHOWN_CLIPS, SHOWN_STEPS)
         return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
 
-    def _samples(self, batch: Batch, count: int) -> Tensor:
+    def _samples(self, batch: Batch, count: int, steps: int) -> Tensor:
         """Samples of the prior in [0, 1], `count` clips like those of `batch`."""
         _, frames, _, height, width = batch.hr.shape
         block = self.pipeline.limits.noise_block
         made = self.pipeline.sample(
             None,
             (frames, height, width),
-            settings=VDMVSRSettings(steps=SHOWN_STEPS),
+            settings=VDMVSRSettings(steps=steps),
             noises=[PositionNoise(i, block=block) for i in range(count)],
         )
         return ((made + 1) / 2).clamp(0, 1)
