@@ -67,7 +67,7 @@ def by_part(pipeline: Any, batch: int, settings: VDMVSRSettings) -> dict[str, fl
         mark = now
 
     epsilon, _ = pipeline.denoise(z, 500)
-    z0 = pipeline.transition(500, 480).z0(z, epsilon)
+    z0 = pipeline.transition(500, 480, z.device).z0(z, epsilon)
     lap("prior")
     decoded = pipeline.decode(z0.transpose(1, 2))
     lap("decode")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framelift.datasets import MovingMNIST, open_dataset
-from framelift.datasets.moving_mnist import read_idx_images, trajectory
+from framelift.datasets import MovingMNIST, find_maker, open_dataset
+from framelift.datasets.moving_mnist import read_idx_images, trajectories
 from framelift.errors import InputError, UsageError
 
 MNIST = Path(__file__).parents[2] / ".." / "shared" / "data" / "mnist"
@@ -23,6 +23,11 @@ real = pytest.mark.skipif(
 def idx(images):
     head = [0x803, *images.shape]
     return b"".join(int(n).to_bytes(4) for n in head) + images.tobytes()
+
+
+def trajectory(rng, frames, step):
+    """The path of one digit, drawn as a clip draws it."""
+    return trajectories(rng.random(2), np.asarray(rng.uniform(0, 2 * np.pi)), frames, step)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,15 @@ def test_a_clip_is_a_function_of_seed_and_index(mnist, seed, index, frames):
     one, two = (MovingMNIST(mnist, frames=f, seed=seed) for f in (frames, 30))
     two[(index + 1) % 20_000]
     np.testing.assert_array_equal(one[index], two[index][:frames])
+
+
+def test_clips_made_together_are_the_clips_made_alone(mnist):
+    made = MovingMNIST(mnist, "many")
+    indices = [5, 199_999, 0, 5]
+    np.testing.assert_array_equal(made.make(indices), [made[i] for i in indices])
+    maker = find_maker("moving-mnist", mnist, "many")
+    np.testing.assert_array_equal(maker.make(indices), made.make(indices))
+    assert find_maker("moving-mnist", mnist, "test") is None  # a file holds it
 
 
 def test_seeds_splits_and_indices_differ(mnist):

@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, ModelMixin
+from fake_gpu import fake_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framelift.degrade.stages.observe import Observation
+from framelift.engine.tiling import pad_to_multiple
 from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
-from framelift.methods.vdm_vsr.pipeline import Measurement
+from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
+from framelift.methods.vdm_vsr.pipeline import Measurement, VDMVSRPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
+from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.ops.noise import PositionNoise
+from framelift.ops.tiles import plan_tiles
 
 SIZE = (4, 32, 32)
 
@@ -60,7 +65,7 @@ def test_guidance_gradient_equals_finite_differences(pipeline, truth, option, ke
 
     def objective(z):
         epsilon, _ = exact.denoise(z, 500)
-        z0 = exact.transition(500, 480).z0(z, epsilon)
+        z0 = exact.transition(500, 480, z.device).z0(z, epsilon)
         return exact.discrepancy(z0, [measurement], own)[0].sum()
 
     point = z.clone().requires_grad_()
@@ -213,6 +218,42 @@ def test_call_fits_any_small_clip(pipeline, shape, scale):
     assert 0 <= made.min() <= made.max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("scale", "height", "width"), [(2, 36, 36), (3, 24, 24), (1, 68, 64), (5, 7, 9), (16, 3, 2)]
+)
+def test_any_factor_fits_any_size(pipeline, scale, height, width):
+    """Sides are filled up to whole tokens, whatever the factor, in a call and by the engine."""
+    own = VDMVSRSettings(downscale=scale, step_size=0.1, steps=1)
+    limits = pipeline.limits_for(own)
+    token = pipeline.latent_space.factor * pipeline.transformer.config["patch_size"]
+    assert limits.size_multiple * scale % token == 0
+    assert all(n * scale % token for n in range(1, limits.size_multiple))  # the least there is
+    assert limits.tile % limits.size_multiple == 0
+    lr = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    assert pipeline(lr, settings=own).shape == (2, 3, height * scale, width * scale)
+    padded = pad_to_multiple(lr, limits.size_multiple)
+    for tile in plan_tiles(*padded.shape[-2:], limits.tile, 0, limits.size_multiple):
+        noise = PositionNoise(block=limits.noise_block).at(
+            0, tile.y, tile.x, tile.height, tile.width
+        )
+        assert pipeline(tile.crop(padded), settings=own, noise=noise).isfinite().all()
+
+
+def test_steps_are_taken_where_the_latents_are():
+    """On a GPU, the scheduler's table, the step and its noise too."""
+    with fake_gpu() as device:
+        scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False)
+        network = STDiT(in_channels=12, hidden_size=16, depth=1, num_heads=2)
+        vae = LinearAutoencoderKL(latent_channels=12)
+        pipeline = VDMVSRPipeline(vae, scheduler, network).to(device)
+        step = pipeline.transition(500, 480, device)
+        found = (step.alpha_bar, step.alpha_bar_s, step.alpha, step.beta)
+        assert all(value.device == device for value in found)
+        for schedule in ("constant", "decaying", "rising"):
+            own = VDMVSRSettings(step_size=1.0, step_schedule=schedule)
+            assert pipeline.step_size(own, step).device == device
+
+
 def test_checkpointing_changes_nothing(pipeline, truth):
     plain, saving = (
         sample(pipeline, [observe(truth)], step_size=0.2, checkpointing=c) for c in (False, True)
@@ -233,7 +274,8 @@ def test_any_operator_can_be_plugged_in(pipeline, truth):
 @pytest.mark.parametrize("schedule", ["constant", "decaying", "rising"])
 def test_step_schedules(pipeline, schedule):
     own = VDMVSRSettings(step_size=2.0, step_schedule=schedule)
-    sizes = [pipeline.step_size(own, pipeline.transition(t, t - 1)) for t in (999, 500, 1)]
+    steps = (pipeline.transition(t, t - 1, torch.device("cpu")) for t in (999, 500, 1))
+    sizes = [pipeline.step_size(own, step) for step in steps]
     order = {"constant": [2.0] * 3, "decaying": sorted(sizes, reverse=True)}
     assert sizes == order.get(schedule, sorted(sizes))
     assert all(0 <= size <= 2 for size in sizes)

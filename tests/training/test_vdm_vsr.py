@@ -14,7 +14,7 @@ from framelift.errors import UsageError
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.regression import RegressionPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
-from framelift.methods.vdm_vsr.stdit import HeadNorm, STDiT, rotate
+from framelift.methods.vdm_vsr.stdit import HeadNorm, STDiT, _rotations, rotate
 from framelift.methods.vdm_vsr.train import (
     PriorObjective,
     PriorSettings,
@@ -239,7 +239,65 @@ def test_rotation_and_norm_equal_those_of_diffusers():
     assert rotate(x.double(), *positions).dtype == norm(x.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("temporal", ["sincos", "rope"])
+def test_joint_rotations_tell_how_far_tokens_lie_apart():
+    """Products of rotated tokens depend on their distance in time, row and column alone."""
+    shape = (3, 4, 5)
+    cosine, sine = _rotations("joint", 16, shape)
+    assert cosine.shape == sine.shape == (60, 16)
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(16, generator=generator).expand(60, 16) for _ in range(2))
+    products = (rotate(q, cosine, sine) @ rotate(k, cosine, sine).T).view(*shape, *shape)
+    moved = products[1, 2, 1, 0, 1, 3]
+    torch.testing.assert_close(products[2, 3, 2, 1, 2, 4], moved)
+    others = [products[1, 2, 1, 1, 1, 3], products[1, 2, 1, 0, 2, 3], products[1, 2, 1, 0, 1, 4]]
+    assert all(abs(other - moved) > 1e-3 for other in others)
+
+
+def test_a_joint_branch_finds_what_moved_in_one_look():
+    """One block reaches any place of any frame; the separate branches need two."""
+    reached = {}
+    for temporal in ("rope", "joint"):
+        torch.manual_seed(0)
+        network = STDiT(hidden_size=16, depth=1, num_heads=1, patch_size=1, temporal=temporal)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.zeros_(network.blocks[0].attn.proj.weight)
+        z = torch.randn(1, 4, 3, 2, 2)
+        other = z.clone()
+        other[:, :, 0, 0, 0] += 1
+        t = torch.tensor(300)
+        change = (network(z, t) - network(other, t)).abs().amax(dim=(0, 1))
+        reached[temporal] = bool(change[2, 1, 1] > 1e-5)
+    assert reached == {"rope": False, "joint": True}
+
+
+def test_a_network_works_in_the_precision_of_autocast_throughout():
+    """The residual stream, too: in float32 it would double the memory that moves."""
+    torch.manual_seed(0)
+    network = STDiT(hidden_size=16, depth=2, num_heads=2, temporal="joint")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    seen = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    z, t = torch.randn(2, 4, 3, 4, 4), torch.tensor([10, 900])
+    exact = network(z, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = network(z, t)
+    assert seen == [torch.float32] * 2 + [torch.bfloat16] * 2
+    assert (made - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_tables_made_for_sampling_serve_training():
+    network = STDiT(hidden_size=16, depth=1, num_heads=2, temporal="joint")
+    z, t = torch.randn(1, 4, 3, 4, 4), torch.tensor(10)
+    with torch.inference_mode():
+        network(z, t)
+    network(z, t).sum().backward()
+    assert len(network._tables) == 1
+
+
+@pytest.mark.parametrize("temporal", ["sincos", "rope", "joint"])
 def test_time_reaches_every_frame(temporal):
     """A change in one frame alters the prediction of all once the zero gates are open."""
     torch.manual_seed(0)

@@ -1,11 +1,12 @@
 """What a dataset is made of: sources of frames, clips that pair them, and the set of clips."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -130,6 +131,22 @@ class PieceSource(Source):
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         first, last, _ = slice(start, stop).indices(len(self))
         return self.whole.frames(self.first + first, self.first + max(first, last))
+
+
+class Maker(Protocol):
+    """Clips that are made by rule, each a function of its index, many at once."""
+
+    frames: int
+    size: int
+    """Side of the square frames in pixels."""
+
+    def __len__(self) -> int:
+        """How many different clips there are."""
+        ...
+
+    def make(self, indices: Sequence[int] | np.ndarray, /) -> np.ndarray:
+        """Grey clips, uint8 `[N, T, H, W]`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from framelift.datasets import bair, moving_mnist
-from framelift.datasets.base import Dataset, choose
+from framelift.datasets.base import Dataset, Maker, choose
 from framelift.datasets.layout import Layout, Spec, Split, find_clips
 from framelift.errors import InputError, UsageError
 
@@ -183,6 +183,7 @@ DATASETS: dict[str, Spec] = {
         "http://www.cs.toronto.edu/~nitish/unsupervised_video",
         size=(64, 64),
         read=moving_mnist.read_moving_mnist,
+        makers=moving_mnist.MAKERS,
     ),
     "folder": Spec(
         "videos or folders of frames",
@@ -214,6 +215,12 @@ def find_spec(name: str) -> Spec:
             f"There is no dataset {name!r}.", f"Choose one of {', '.join(dataset_names())}."
         )
     return DATASETS[name]
+
+
+def find_maker(name: str, root: Path, split: str) -> Maker | None:
+    """What makes the clips of a dataset's split, where they are made by rule."""
+    make = find_spec(name).makers.get(split)
+    return make(Path(root)) if make else None
 
 
 def open_dataset(name: str, root: Path, split: str | None = None, lr: str | None = None) -> Dataset:

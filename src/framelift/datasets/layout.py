@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from framelift.datasets.base import Clip, Size, choose, open_source
+from framelift.datasets.base import Clip, Maker, Size, choose, open_source
 from framelift.errors import InputError, UsageError
 from framelift.video.containers import VIDEO_SUFFIXES
 from framelift.video.sequence import SUFFIXES as IMAGES
@@ -69,6 +69,8 @@ class Spec:
     measured: tuple[int, ...] | None = None
     read: Callable[[Path, str], Found] | None = None
     """Reader of datasets that are not folders of frames."""
+    makers: Mapping[str, Callable[[Path], Maker]] = field(default_factory=dict)
+    """The splits whose clips are made by rule."""
 
     def expected_frames(self, clip: str) -> int | None:
         """The published number of frames of a clip."""

@@ -6,6 +6,7 @@ the split "many" has ten times as many of the same digits.
 """
 
 import gzip
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -63,28 +64,45 @@ class MovingMNIST:
         """Clip `index` as uint8 `[T, H, W]`."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rng = np.random.default_rng([self.seed, list(_IMAGES).index(self.split), index])
-        clip = np.zeros((self.frames, self.size, self.size), np.uint8)
-        for _ in range(self.digits):
-            image = self.images[rng.integers(len(self.images))]
-            places = trajectory(rng, self.frames, self.step) * (self.size - DIGIT)
-            for frame, (y, x) in zip(clip, places.astype(int), strict=True):
-                window = frame[y : y + DIGIT, x : x + DIGIT]
-                np.maximum(window, image, out=window)
-        return clip
+        return self.make([index])[0]
+
+    def make(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The clips of these indices as uint8 `[N, T, H, W]`: many at once cost less."""
+        split = list(_IMAGES).index(self.split)
+        numbers = np.empty((len(indices), self.digits), int)
+        starts, angles = np.empty((*numbers.shape, 2)), np.empty(numbers.shape)
+        for n, index in enumerate(indices):
+            rng = np.random.default_rng([self.seed, split, int(index)])
+            for d in range(self.digits):
+                numbers[n, d] = rng.integers(len(self.images))
+                starts[n, d], angles[n, d] = rng.random(2), rng.uniform(0, 2 * np.pi)
+        places = trajectories(starts, angles, self.frames, self.step) * (self.size - DIGIT)
+        clips = np.zeros((len(indices), self.frames, self.size, self.size), np.uint8)
+        for n, clip in enumerate(clips):
+            for number, path in zip(numbers[n], places[n].astype(int).tolist(), strict=True):
+                for frame, (y, x) in zip(clip, path, strict=True):
+                    window = frame[y : y + DIGIT, x : x + DIGIT]
+                    np.maximum(window, self.images[number], out=window)
+        return clips
 
 
-def trajectory(rng: np.random.Generator, frames: int, step: float) -> np.ndarray:
-    """Positions `[T, 2]` (y, x) in [0, 1]: uniform start and direction, one step before frame 0."""
-    place = rng.random(2)
-    angle = rng.uniform(0, 2 * np.pi)
-    velocity = step * np.array([np.sin(angle), np.cos(angle)])
-    places = np.empty((frames, 2))
-    for t in range(frames):
+def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int, step: float) -> np.ndarray:
+    """Positions `[..., T, 2]` (y, x) in [0, 1] from `starts` `[..., 2]`, one step before frame 0.
+
+    `angles` `[...]` are the first directions; at the borders digits bounce.
+    """
+    place = starts
+    velocity = step * np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    places = []
+    for _ in range(frames):
         place = place + velocity
-        velocity[(place <= 0) | (place >= 1)] *= -1
-        place = places[t] = place.clip(0, 1)
-    return places
+        velocity = np.where((place <= 0) | (place >= 1), -velocity, velocity)
+        place = place.clip(0, 1)
+        places.append(place)
+    return np.stack(places, axis=-2)
+
+
+MAKERS = {split: partial(MovingMNIST, split=split) for split in _IMAGES}
 
 
 def read_moving_mnist(root: Path, split: str) -> Found:

@@ -171,7 +171,8 @@ class VSRPipeline(DiffusionPipeline):
 class Batch:
     """`hr` `[B, T, 3, H, W]` and `lr` `[B, T, 3, H/s, W/s]`, float32 RGB in [0, 1].
 
-    With the degradation "none" both are the same tensor.
+    With the degradation "none" both are the same tensor. Until `to` has brought it where it is
+    needed, a batch may hold 8-bit pixels, and grey ones in a single channel: a twelfth of the size.
     """
 
     hr: Tensor
@@ -179,10 +180,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On a device, as float32."""
-        hr = _float(self.hr.to(device, non_blocking=True))
-        return Batch(
-            hr, hr if self.lr is self.hr else _float(self.lr.to(device, non_blocking=True))
-        )
+        hr = _pixels(self.hr, device)
+        return Batch(hr, hr if self.lr is self.hr else _pixels(self.lr, device))
 
     def packed(self) -> "Batch":
         """As bytes where nothing is lost by it, for the way between processes; undone by `to`."""
@@ -190,18 +189,22 @@ class Batch:
         return Batch(hr, hr if self.lr is self.hr else _bytes(self.lr))
 
     def pin_memory(self) -> "Batch":
-        """In memory that a GPU reads by itself."""
+        """In memory that a GPU reads by itself; the data loader calls this."""
         hr = self.hr.pin_memory()
         return Batch(hr, hr if self.lr is self.hr else self.lr.pin_memory())
 
 
 def _bytes(x: Tensor) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x
     levels = (x * 255).round().clamp(0, 255).to(torch.uint8)
-    return levels if torch.equal(_float(levels), x) else x
+    return levels if torch.equal(levels.float() / 255, x) else x
 
 
-def _float(x: Tensor) -> Tensor:
-    return x.float() / 255 if x.dtype == torch.uint8 else x
+def _pixels(x: Tensor, device: torch.device) -> Tensor:
+    x = x.to(device, non_blocking=True)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x
+    return x.expand(*x.shape[:2], 3, *x.shape[3:]).contiguous()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -39,6 +39,14 @@ class Share:
         """Step, first item and distance of items of the `index`-th batch of this process."""
         step, turn = divmod(index, self.rounds)
         return step, turn * self.processes + self.rank, self.processes * self.rounds
+
+
+class Batches(Protocol):
+    """Batches as a function of their index."""
+
+    share: Share
+
+    def __getitem__(self, index: int, /) -> Batch: ...
 
 
 class _Place(NamedTuple):
@@ -152,12 +160,13 @@ def step_generator(seed: int, share: Share, index: int, device: torch.device) ->
 
 
 def load_batches(
-    crops: RandomCrops, first: int, last: int, workers: int, pin: bool = False
+    crops: Batches, first: int, last: int, workers: int, pin: bool = False
 ) -> Iterator[Batch]:
     """Batches `first` to `last` (exclusive) in order, made ahead by worker processes.
 
-    They come as bytes where that loses nothing: `Batch.to` makes them numbers in [0, 1]. `pin`
-    prepares them for a GPU. What goes wrong in a worker is raised here as the error that it was.
+    They come as bytes where that loses nothing: `Batch.to` makes them numbers in [0, 1]. With `pin`
+    they lie in memory that a GPU reads by itself, while it computes. What goes wrong in a worker is
+    raised here as the error that it was.
     """
     loader: DataLoader[Batch | FrameliftError] = DataLoader(
         _Told(crops),
@@ -199,7 +208,7 @@ def choose_workers(wanted: int | None, device: torch.device, processes: int) -> 
 class _Told(Dataset[Batch | FrameliftError]):
     """Crops that hand back errors: the loader would bury their sentences in a traceback."""
 
-    def __init__(self, crops: RandomCrops) -> None:
+    def __init__(self, crops: Batches) -> None:
         self.crops = crops
 
     def __getitem__(self, index: int) -> Batch | FrameliftError:

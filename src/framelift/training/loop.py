@@ -24,6 +24,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from framelift.datasets import Maker
 from framelift.device import choose_dtype, use_channels_last
 from framelift.errors import UsageError
 from framelift.methods.base import Batch, Objective
@@ -36,17 +37,25 @@ from framelift.training.checkpoint import (
     save_checkpoint,
 )
 from framelift.training.crops import (
+    Batches,
     RandomCrops,
     Share,
     choose_workers,
     load_batches,
     step_generator,
 )
+from framelift.training.made import MadeClips, find_makers
 from framelift.training.objectives import build_objective
 from framelift.training.settings import OptimSettings, TrainSettings
 from framelift.training.store import Clip, open_store
 from framelift.training.track import Track
-from framelift.training.validation import VALIDATION, mean_over_processes, save_sample, validate
+from framelift.training.validation import (
+    VALIDATION,
+    mean_over_processes,
+    measure,
+    save_sample,
+    validate,
+)
 
 PREPARED = 16  # batches on which a stage may fit what it needs to know of the data
 
@@ -82,7 +91,7 @@ def train(
     use_channels_last(network)
     if run.activation_checkpointing:
         _checkpoint_activations(network, objective.pipeline)
-    ema = EMAModel(network.parameters(), decay=optim.ema_decay)
+    ema = EMAModel(network.parameters(), decay=optim.ema_decay, foreach=True)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=optim.lr,
@@ -113,6 +122,7 @@ def train(
         losses = validate(objective, bare, data.held_out, accelerator, run.seed)
         if accelerator.is_main_process:
             batch = data.shown[VALIDATION].to(accelerator.device)
+            losses |= measure(objective, batch)
             save_sample(objective, batch, output / "samples" / f"{step:07d}.png")
         say(track.write(step, losses))  # last: a resumed run makes up for what has no record
         ema.restore(network.parameters())
@@ -125,7 +135,7 @@ def train(
         first * run.accumulate,
         run.steps * run.accumulate,
         workers,
-        pin=accelerator.device.type == "cuda" and workers > 0,
+        pin=accelerator.device.type == "cuda",
     )
     started = time.monotonic()
     for step in range(first, run.steps):
@@ -185,16 +195,17 @@ def _accumulate(
 class _Data:
     """Crops to train on, and held-out ones: this process's share, and a batch to look at."""
 
-    training: RandomCrops
-    held_out: RandomCrops
-    shown: RandomCrops
-    everything: RandomCrops
+    training: Batches
+    held_out: Batches
+    shown: Batches
+    everything: Batches
     """The whole batches of which `training` is a share."""
 
     @property
     def prepared(self) -> Iterator[Batch]:
         """The same batches whatever the number of processes, far from the training steps."""
-        return (self.everything[VALIDATION + i] for i in range(PREPARED))
+        cpu = torch.device("cpu")
+        return (self.everything[VALIDATION + i].to(cpu) for i in range(PREPARED))
 
 
 def _open_data(
@@ -205,6 +216,21 @@ def _open_data(
     say: Callable[[str], None],
 ) -> _Data:
     data, run = settings.data, settings.run
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    own = Share(rank, processes, run.accumulate)
+    everything = run.batch * processes * run.accumulate
+    if (makers := find_makers(root, data)) is not None:
+
+        def made(maker: Maker, share: Share, batch: int = run.batch) -> MadeClips:
+            return MadeClips(maker, batch, run.seed, data.frames, share)
+
+        known, unknown = makers
+        return _Data(
+            made(known, own),
+            made(unknown, own),
+            made(unknown, Share()),
+            made(known, Share(), everything),
+        )
     clips = open_store(root, data.sources, cache, say)
     held_out: list[Clip] = [c for c in clips if c.held_out or c.name in data.holdout]
     missing = set(data.holdout) - {c.name for c in held_out}
@@ -214,16 +240,15 @@ def _open_data(
             "Name clips of the data in [data] holdout, or a dataset's holdout_split.",
         )
     training = [c for c in clips if not c.held_out and c.name not in data.holdout]
-    rank, processes = accelerator.process_index, accelerator.num_processes
 
     def crops(clips: list[Clip], share: Share, batch: int = run.batch) -> RandomCrops:
         return RandomCrops(clips, data, batch, run.seed, data.frames, share)
 
     return _Data(
-        crops(training, Share(rank, processes, run.accumulate)),
-        crops(held_out, Share(rank, processes, run.accumulate)),
+        crops(training, own),
+        crops(held_out, own),
         crops(held_out, Share()),
-        crops(training, Share(), run.batch * processes * run.accumulate),
+        crops(training, Share(), everything),
     )
 
 

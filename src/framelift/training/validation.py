@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from framelift.images import to_rgb, write_picture
 from framelift.methods.base import Batch, Objective
 from framelift.ops.resize import upscale
-from framelift.training.crops import RandomCrops, step_generator
+from framelift.training.crops import Batches, step_generator
 
 VALIDATION = 2**31  # the first batch's step: held-out crops are drawn far from the training steps
 BATCHES = 8
@@ -22,14 +22,13 @@ BATCHES = 8
 def validate(
     objective: Objective,
     network: nn.Module,
-    crops: RandomCrops,
+    crops: Batches,
     accelerator: Accelerator,
     seed: int,
 ) -> dict[str, float]:
     """Mean loss terms of the averaged weights on fixed held-out crops with fixed noise.
 
-    Every process computes its share of each batch. An objective may `measure` more of a batch
-    than its loss.
+    Every process computes its share of each batch.
     """
     values: dict[str, list[float]] = {}
     rounds = crops.share.rounds
@@ -38,16 +37,17 @@ def validate(
         generator = step_generator(seed, crops.share, index, accelerator.device)
         with accelerator.autocast():
             _, terms = objective.loss(network, batch, generator)
-        terms |= getattr(objective, "measure", _nothing)(batch)
         for name, value in terms.items():  # not every batch has every term
             values.setdefault(name, []).append(float(value))
     means = {f"held_out_{name}": sum(found) / len(found) for name, found in values.items()}
     return mean_over_processes(means)
 
 
-def _nothing(batch: Batch) -> dict[str, float]:
-    """What most objectives measure beside their loss."""
-    return {}
+@torch.no_grad()
+def measure(objective: Any, batch: Batch) -> dict[str, float]:
+    """What an objective finds by sampling; most have no `measure` and find nothing."""
+    found = getattr(objective, "measure", None)
+    return found(batch) if found is not None else {}
 
 
 def mean_over_processes(values: dict[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ docs/methods/vdm_vsr.md says what differs and why. Nothing here was trained on p
 is an argument.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -42,7 +43,7 @@ class VDMVSRPipeline(VSRPipeline):
     settings_class = VDMVSRSettings
     model_cpu_offload_seq = "transformer->vae"
     _optional_components = ["transformer"]  # noqa: RUF012
-    limits = Limits(size_multiple=4, window=10, overlap=2, tile_overlap=4, noise_block=8)
+    limits = Limits(window=10, overlap=2, tile_overlap=4, noise_block=8)
 
     def __init__(
         self,
@@ -77,10 +78,23 @@ class VDMVSRPipeline(VSRPipeline):
         """The enlargement is the factor of the operator."""
         return settings.downscale
 
+    @property
+    def token(self) -> int:
+        """Side in pixels of the square that a token of the prior stands for."""
+        patch = 1 if self.transformer is None else self.transformer.config["patch_size"]
+        return self.latent_space.factor * patch
+
     def limits_for(self, settings: VDMVSRSettings) -> Limits:
-        """Tiles have the prior's own size."""
-        side = max(self.config["height"], self.config["width"]) // settings.downscale
-        return replace(self.limits, tile=side)
+        """Tiles have the prior's own size, and begin on whole tokens.
+
+        A side of so many LR pixels is `downscale` times as many HR ones; the multiples are the
+        least for which these are whole tokens.
+        """
+        s = settings.downscale
+        multiple = self.token // math.gcd(self.token, s)
+        side = max(self.config["height"], self.config["width"])
+        tile = _nearest(side, s * multiple) // s
+        return replace(self.limits, size_multiple=multiple, tile=tile)
 
     def plan(self, info: ClipInfo, window: int, overlap: int) -> list[Window]:
         """Windows of the prior's length; a shot's last one reaches back for full length."""
@@ -104,12 +118,14 @@ class VDMVSRPipeline(VSRPipeline):
         settings = settings or VDMVSRSettings()
         count, height, width = len(frames), *frames.shape[-2:]
         s = settings.downscale
-        least = (self.config["height"] // s, self.config["width"] // s)
-        y = F.pad(  # the prior knows no smaller pictures
-            frames.to(self._execution_device) * 2 - 1,
-            (0, max(0, least[1] - width), 0, max(0, least[0] - height)),
-            mode="replicate",
-        )
+        multiple = self.limits_for(settings).size_multiple
+        known = (_nearest(self.config[n], s * multiple) // s for n in ("height", "width"))
+        bottom, right = (
+            -(-max(side, least) // multiple) * multiple - side
+            for side, least in zip((height, width), known, strict=True)
+        )  # to whole tokens, and to no smaller pictures than the prior knows
+        y = frames.to(self._execution_device) * 2 - 1
+        y = F.pad(y, (0, right, 0, bottom), mode="replicate")
         kept = [i for i in range(count) if mask is None or bool(mask[i])]
         if not kept:
             raise UsageError("The mask leaves no frame to look at.", "Keep at least one frame.")
@@ -157,7 +173,7 @@ class VDMVSRPipeline(VSRPipeline):
         timesteps = self.timesteps(settings)
         for i, (t, s) in enumerate(pairwise([*timesteps, -1])):  # line 2
             z = z.detach().requires_grad_(measurements is not None)
-            step = self.transition(t, s)
+            step = self.transition(t, s, device)
             with torch.set_grad_enabled(z.requires_grad):
                 output, v = self.denoise(z, t)
                 z0 = step.z0(z, output, prediction_of(self.scheduler))  # lines 3, 4
@@ -222,9 +238,10 @@ class VDMVSRPipeline(VSRPipeline):
         frames = self.codec().decode(z.flatten(0, 1))
         return frames.unflatten(0, z.shape[:2])
 
-    def transition(self, t: int, s: int) -> Transition:
-        """The reverse step from t to s (-1: the end)."""
-        return Transition(self.scheduler.alphas_cumprod, torch.tensor(t), torch.tensor(s))
+    def transition(self, t: int, s: int, device: torch.device) -> Transition:
+        """The reverse step from t to s (-1: the end), on the device of the latents."""
+        at, to = (torch.tensor(step, device=device) for step in (t, s))
+        return Transition(self.scheduler.alphas_cumprod, at, to)
 
     def timesteps(self, settings: VDMVSRSettings) -> list[int]:
         """Sampling steps, from noisy to clean."""
@@ -237,7 +254,7 @@ class VDMVSRPipeline(VSRPipeline):
         if zeta is None:
             zeta = self.config["step_size"][str(settings.downscale)]
         scales = {"decaying": (1 - step.alpha_bar).sqrt(), "rising": step.alpha_bar.sqrt()}
-        scale = scales.get(settings.step_schedule, torch.ones(()))
+        scale = scales.get(settings.step_schedule, torch.ones_like(step.alpha_bar))
         return zeta * scale.double()
 
     def _check(self, settings: VDMVSRSettings, guided: bool) -> None:
@@ -256,3 +273,8 @@ class VDMVSRPipeline(VSRPipeline):
                 network.enable_gradient_checkpointing()
             else:
                 network.disable_gradient_checkpointing()
+
+
+def _nearest(side: int, multiple: int) -> int:
+    """The multiple, above zero, that comes nearest to `side`."""
+    return max(1, round(side / multiple)) * multiple

@@ -4,7 +4,9 @@ Open-Sora's STDiT "but it excludes any conditional embedding components": the bl
 1.0 without text cross-attention. Spatial attention sees the tokens of one frame, temporal attention
 those of one place; both share one gate of adaLN-single (Chen et al., "PixArt-α", 2023). With
 `temporal="rope"` the temporal branch is version 1.1's (STDiT2), which the authors' follow-up used:
-norm, modulation and gate of its own, rotary positions, normalised queries and keys.
+norm, modulation and gate of its own, rotary positions, normalised queries and keys. With `"joint"`
+that branch sees the tokens of the whole clip, rotated by time, row and column, so that what moves
+is found in one look (Yang et al., "CogVideoX", 2024, section 2.2, on large motion).
 """
 
 import math
@@ -24,7 +26,9 @@ from diffusers.models.embeddings import (
 )
 from torch import Tensor, nn
 
-Temporal = Literal["sincos", "rope"]
+Temporal = Literal["sincos", "rope", "joint"]
+Tables = tuple[Tensor, Tensor]
+"""Cosines and sines `[N, D]` by which queries and keys of N tokens are rotated."""
 
 
 class STDiT(ModelMixin, ConfigMixin):
@@ -55,7 +59,7 @@ class STDiT(ModelMixin, ConfigMixin):
         self.x_embedder = nn.Conv2d(in_channels, c, patch_size, patch_size)
         self.timesteps = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.t_embedder = TimestepEmbedding(256, c)
-        rope = temporal == "rope"
+        rope = temporal != "sincos"
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(c, 6 * c))
         self.t_block_temporal = nn.Sequential(nn.SiLU(), nn.Linear(c, 3 * c)) if rope else None
         self.blocks = nn.ModuleList(
@@ -63,6 +67,7 @@ class STDiT(ModelMixin, ConfigMixin):
         )
         self.final_layer = FinalLayer(c, patch_size**2 * self.out_channels)
         self.gradient_checkpointing = False
+        self._tables: dict[Any, Any] = {}
         self._initialise()
 
     def _initialise(self) -> None:
@@ -84,10 +89,11 @@ class STDiT(ModelMixin, ConfigMixin):
     def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """ε and v for `sample` `[B, c, T, h, w]` at `timestep` `[B]` or 0-d."""
         batch, _, frames, height, width = sample.shape
-        patch, c = self.config["patch_size"], self.config["hidden_size"]
+        patch = self.config["patch_size"]
         rows, columns = height // patch, width // patch
         x = self.x_embedder(sample.transpose(1, 2).flatten(0, 1))  # [B·T, C, rows, columns]
-        x = x.flatten(2).mT + _spatial_positions(c, rows, columns).to(x)
+        spatial, temporal, rotations = self._positions((frames, rows, columns), x)
+        x = x.flatten(2).mT + spatial
         x = x.unflatten(0, (batch, frames))  # [B, T, S, C]
 
         frequencies = self.timesteps(timestep.expand(batch)).to(x.dtype)
@@ -97,12 +103,32 @@ class STDiT(ModelMixin, ConfigMixin):
             modulation = torch.cat([modulation, self.t_block_temporal(t)], dim=1)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                x = self._gradient_checkpointing_func(block, x, modulation)  # type: ignore[misc]
+                inputs = (block, x, modulation, temporal, rotations)
+                x = self._gradient_checkpointing_func(*inputs)  # type: ignore[misc]
             else:
-                x = block(x, modulation)
+                x = block(x, modulation, temporal, rotations)
         x = self.final_layer(x, t)
         x = x.view(batch, frames, rows, columns, patch, patch, self.out_channels)
         return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width)
+
+    def _positions(
+        self, size: tuple[int, int, int], like: Tensor
+    ) -> tuple[Tensor, Tensor, Tables | None]:
+        """Embeddings of place `[S, C]` and time `[T, C]` and the temporal branch's rotations.
+
+        They are kept: made anew, they would cost more than a small network's step on a GPU.
+        """
+        key = (size, like.device, like.dtype)
+        if key in self._tables:
+            return self._tables[key]
+        with torch.inference_mode(False):  # or training could not use what sampling made
+            frames, rows, columns = size
+            c, kind = self.config["hidden_size"], self.config["temporal"]
+            rotations = _rotations(kind, c // self.config["num_heads"], size)
+            tables = (_spatial_positions(c, rows, columns), _temporal_positions(c, frames))
+            both = tuple(table.to(like) for table in rotations) if rotations else None
+            self._tables = {key: (*(table.to(like) for table in tables), both)}
+        return self._tables[key]
 
 
 class Block(nn.Module):
@@ -112,9 +138,10 @@ class Block(nn.Module):
         self, c: int, heads: int, mlp_ratio: float, temporal: Temporal, first: bool
     ) -> None:
         super().__init__()
-        rope = temporal == "rope"
+        rope = temporal != "sincos"
+        self.joint = temporal == "joint"
         self.embed_time = first and not rope  # once, in block 0, as Open-Sora does
-        self.norm = nn.LayerNorm(c, eps=1e-6, elementwise_affine=False)
+        self.norm = TokenNorm()
         self.attn = SelfAttention(c, heads)
         self.attn_temp = SelfAttention(c, heads, rope=rope)
         mult: Any = mlp_ratio
@@ -124,23 +151,33 @@ class Block(nn.Module):
             nn.Parameter(torch.randn(3, c) / math.sqrt(c)) if rope else None
         )
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """`modulation` `[B, 6C]` (`[B, 9C]` with rope) is the projected timestep."""
-        frames = x.shape[1]
+    def forward(
+        self, x: Tensor, modulation: Tensor, temporal: Tensor, rotations: Tables | None
+    ) -> Tensor:
+        """`modulation` `[B, 6C]` (`[B, 9C]` unless sincos) is the projected timestep.
+
+        `temporal` `[T, C]` embeds time, `rotations` are those of the temporal branch.
+        """
         both = (self.scale_shift_table, self.scale_shift_table_temporal)
         tables = torch.cat([table for table in both if table is not None])
-        rows = tables + modulation.unflatten(1, (-1, x.shape[-1]))
+        rows = (tables + modulation.unflatten(1, (-1, x.shape[-1]))).to(x.dtype)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp, *own = rows[:, :, None, None].unbind(1)
 
-        x = x + gate * self.attn(modulate(self.norm(x), shift, scale))
-        in_time = x.transpose(1, 2)  # [B, S, T, C]
-        if self.embed_time:
-            in_time = in_time + _temporal_positions(x.shape[-1], frames).to(x)
+        x = torch.addcmul(x, gate, self.attn(modulate(self.norm(x), shift, scale)))
+        in_time = x
         if own:
             shift, scale, gate = own
-            in_time = modulate(self.norm(in_time), shift, scale)
-        x = x + gate * self.attn_temp(in_time).transpose(1, 2)
-        return x + gate_mlp * self.mlp(modulate(self.norm(x), shift_mlp, scale_mlp))
+            in_time = modulate(self.norm(x), shift, scale)
+        if self.joint:
+            seen = self.attn_temp(in_time.flatten(1, 2)[:, None], rotations)
+            seen = seen.view_as(x)
+        else:
+            in_time = in_time.transpose(1, 2)  # [B, S, T, C]
+            in_time = in_time + temporal if self.embed_time else in_time
+            seen = self.attn_temp(in_time, rotations).transpose(1, 2)
+        x = torch.addcmul(x, gate, seen)
+        made = self.mlp(modulate(self.norm(x), shift_mlp, scale_mlp))
+        return torch.addcmul(x, gate_mlp, made)
 
 
 class SelfAttention(nn.Module):
@@ -148,23 +185,32 @@ class SelfAttention(nn.Module):
 
     def __init__(self, c: int, heads: int, rope: bool = False) -> None:
         super().__init__()
-        self.heads, self.rope = heads, rope
+        self.heads = heads
         self.qkv = nn.Linear(c, 3 * c)
         self.proj = nn.Linear(c, c)
         self.q_norm = HeadNorm(c // heads) if rope else nn.Identity()
         self.k_norm = HeadNorm(c // heads) if rope else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tables | None = None) -> Tensor:
         groups, (length, c) = x.shape[:2], x.shape[2:]
         qkv = self.qkv(x).view(-1, length, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each [B·G, heads, N, C/heads]
-        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
-        if self.rope:
-            positions: Any = get_1d_rotary_pos_embed(c // self.heads, length, use_real=True)
-            cosine, sine = (table.to(q.device) for table in positions)
-            q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotations is not None:
+            q, k = rotate(q, *rotations), rotate(k, *rotations)
         out = attention(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(*groups, length, c))
+
+
+class TokenNorm(nn.Module):
+    """Layer norm without parameters, in the precision of its input.
+
+    Autocast would run `layer_norm` in float32 and all that follows up to the next matrix with it,
+    which is most of a step's time on a GPU; sums are taken in float32 either way.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)[0]
 
 
 class HeadNorm(nn.Module):
@@ -175,7 +221,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=1e-6) * self.weight
+        return F.rms_norm(x, x.shape[-1:], eps=1e-6).to(x.dtype) * self.weight.to(x.dtype)
 
 
 class FinalLayer(nn.Module):
@@ -183,12 +229,13 @@ class FinalLayer(nn.Module):
 
     def __init__(self, c: int, out: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(c, eps=1e-6, elementwise_affine=False)
+        self.norm = TokenNorm()
         self.linear = nn.Linear(c, out)
         self.scale_shift_table = nn.Parameter(torch.randn(2, c) / math.sqrt(c))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        shift, scale = (self.scale_shift_table + t[:, None])[:, :, None, None].unbind(1)
+        table = (self.scale_shift_table + t[:, None]).to(x.dtype)
+        shift, scale = table[:, :, None, None].unbind(1)
         return self.linear(modulate(self.norm(x), shift, scale))
 
 
@@ -200,15 +247,41 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary embedding of neighbouring pairs of `[..., N, D]`, in at least the precision of x."""
+    """Rotary embedding of neighbouring pairs of `[..., N, D]`, in the precision of x."""
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([-second, first], dim=-1).flatten(-2)
-    return (x * cosine + turned * sine).to(x.dtype)
+    return torch.addcmul(x * cosine.to(x.dtype), turned, sine.to(x.dtype))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """adaLN's x·(1 + scale) + shift."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def _rotations(kind: Temporal, size: int, shape: tuple[int, int, int]) -> Tables | None:
+    """Rotations of heads of `size` values: by the frame number, or by frame, row and column.
+
+    A joint branch spends a quarter of its pairs on time and the rest on the two axes; its slowest
+    pair turns once in about 150 tokens, of which a clip has some ten a side.
+    """
+    if kind == "sincos":
+        return None
+    frames, rows, columns = shape
+    if kind == "rope":
+        tables: Any = get_1d_rotary_pos_embed(size, frames, use_real=True)
+        return tables
+    pairs = size // 2
+    of_time = max(1, pairs // 4)
+    of_rows = (pairs - of_time) // 2
+    axes = zip((of_time, of_rows, pairs - of_time - of_rows), shape, strict=True)
+    grids: list[Any] = [get_1d_rotary_pos_embed(2 * p, n, theta=30, use_real=True) for p, n in axes]
+    places = ((frames, 1, 1), (1, rows, 1), (1, 1, columns))
+    spread = [
+        [t.reshape(*place, -1).expand(frames, rows, columns, -1) for t in grid]
+        for grid, place in zip(grids, places, strict=True)
+    ]
+    cosine, sine = (torch.cat(tables, dim=-1).flatten(0, 2) for tables in zip(*spread, strict=True))
+    return cosine, sine
 
 
 def _spatial_positions(c: int, rows: int, columns: int) -> Tensor:

@@ -9,8 +9,10 @@ left out. `variance_weight` 0 with a network without `learn_sigma` is L_simple (
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
@@ -26,9 +28,12 @@ from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.settings import VDMVSRSettings
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.methods.vdm_vsr.transition import Transition, normal_kl
+from framelift.metrics.persistence import shape_persistence
 from framelift.ops.noise import PositionNoise
 
 SHOWN_CLIPS, SHOWN_STEPS = 4, 100  # unconditional samples drawn at every validation
+MEASURED_STEPS = 50  # of those whose shapes are measured
+MEASURED_BATCHES = 4  # whose first frames tell the latents' mean and deviation
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class PriorSettings:
     """Measure the latents' mean and deviation on the first clips and write them to the VAE's
     configuration, so that the diffusion sees zero mean and unit variance; a linear VAE is first
     fitted to these clips."""
+    measured_clips: int = 0
+    """Unconditional samples that every validation draws to measure whether shapes persist (see
+    `metrics.persistence`, for clips of Moving MNIST); 0 for none."""
 
 
 class PriorObjective:
@@ -72,9 +80,11 @@ class PriorObjective:
         if not self.settings.fit_latents:
             return
         vae, codec = self.pipeline.vae, self.pipeline.codec()
-        frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
         if isinstance(vae, LinearAutoencoderKL):
+            frames = [batch.hr.flatten(0, 1) * 2 - 1 for batch in batches]
             vae.fit(frames)
+        else:  # a mean and a deviation want far fewer, and a network on the CPU is slow
+            frames = [batch.hr[:, 0] * 2 - 1 for batch in islice(batches, MEASURED_BATCHES)]
         with torch.no_grad():
             found = [codec.posterior(x) for x in frames]
         means = torch.cat([posterior.mean for posterior in found])
@@ -119,17 +129,43 @@ class PriorObjective:
         z = self.pipeline.codec().encode(hr.flatten(0, 1) * 2 - 1, generator)
         return z.unflatten(0, hr.shape[:2]).transpose(1, 2)
 
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """Shape persistence of samples, and that of the held-out `batch` `[B, T, 3, H, W]`."""
+        if not self.settings.measured_clips:
+            return {}
+        drawn = self._samples(batch, self.settings.measured_clips, MEASURED_STEPS)
+        made, truth = (shape_persistence(grey(clips)) for clips in (drawn, batch.hr))
+        found = {
+            "persistence": made.score,
+            "persistence_unrelated": made.unrelated,
+            "persistence_of_truth": truth.score,
+            "digits_a_clip": made.digits / made.clips,
+            "digits_a_clip_of_truth": truth.digits / truth.clips,
+        }
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Unconditional samples `[3, H, W]`: a clip a row, its frames side by side."""
+        clips = self._samples(batch, SHOWN_CLIPS, SHOWN_STEPS)
+        return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
+
+    def _samples(self, batch: Batch, count: int, steps: int) -> Tensor:
+        """Samples of the prior in [0, 1], `count` clips like those of `batch`."""
         _, frames, _, height, width = batch.hr.shape
         block = self.pipeline.limits.noise_block
-        noises = [PositionNoise(i, block=block) for i in range(SHOWN_CLIPS)]
         made = self.pipeline.sample(
-            None, (frames, height, width), settings=VDMVSRSettings(steps=SHOWN_STEPS), noises=noises
+            None,
+            (frames, height, width),
+            settings=VDMVSRSettings(steps=steps),
+            noises=[PositionNoise(i, block=block) for i in range(count)],
         )
-        clips = ((made + 1) / 2).clamp(0, 1)
-        return torch.cat([torch.cat(list(clip), dim=-1) for clip in clips], dim=-2)
+        return ((made + 1) / 2).clamp(0, 1)
+
+
+def grey(clips: Tensor) -> list[np.ndarray]:
+    """Clips `[B, T, 3, H, W]` in [0, 1] as uint8 `[T, H, W]` each."""
+    return list((clips.mean(dim=2) * 255).round().byte().cpu().numpy())
 
 
 def variational_bits(
@@ -174,8 +210,8 @@ def pipeline_of(request: StageRequest) -> VDMVSRPipeline:
 def build_pipeline(model: Mapping[str, Any]) -> VDMVSRPipeline:
     """A pipeline with an untrained VAE and, where `model` describes one, an untrained prior.
 
-    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, `linear`
-    a `LinearAutoencoderKL`. `prediction_type` is the scheduler's.
+    `vae` holds arguments of `AutoencoderKL`; `local_norm` makes it a `LocalAutoencoderKL`, which
+    may have a `patch_size`, `linear` a `LinearAutoencoderKL`. `prediction_type` is the scheduler's.
     """
     scheduler = DDPMScheduler(
         beta_start=1e-4,
@@ -198,5 +234,8 @@ def _build_vae(config: dict[str, Any]) -> AutoencoderKL | LinearAutoencoderKL:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-    kind = LocalAutoencoderKL if config.pop("local_norm", False) else AutoencoderKL
-    return kind(**blocks, **config)
+    if not config.pop("local_norm", False):
+        return AutoencoderKL(**blocks, **config)
+    folded = 3 * config.get("patch_size", 1) ** 2
+    ends = {"in_channels": folded, "out_channels": folded}
+    return LocalAutoencoderKL(**blocks, **ends, **config)

@@ -81,6 +81,8 @@ class AutoencoderObjective:
         if self.lpips is not None:
             terms["lpips"] = weights.perceptual_weight * self.lpips(made, x, generator)
         total = torch.stack(list(terms.values())).sum()
+        errors = (made.detach().clamp(-1, 1) - x).square().flatten(1).mean(dim=1)
+        terms["psnr"] = -10 * (errors / 4).clamp_min(1e-10).log10().mean()  # to be read, not a loss
         return total, {name: value.detach() for name, value in terms.items()}
 
     @torch.no_grad()
