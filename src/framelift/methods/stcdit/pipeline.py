@@ -21,6 +21,7 @@ from framelift.errors import UsageError
 from framelift.methods.base import ClipInfo, Noise, OnStep, Step, VSRPipeline, Watcher
 from framelift.methods.stcdit.codec import SegmentCodec, wan_latent_space
 from framelift.methods.stcdit.latent_tiles import LatentTile, merge, plan_latent_tiles
+from framelift.methods.stcdit.planes import use_planes
 from framelift.methods.stcdit.segments import CameraMotion, MotionWatcher, segment, watch
 from framelift.methods.stcdit.settings import STCDiTSettings
 from framelift.methods.stcdit.velocity import Condition, LinearGuess
@@ -78,6 +79,7 @@ class STCDiTPipeline(VSRPipeline):
             vae_tile=vae_tile,
             residual_std=residual_std,
         )
+        use_planes(vae)
         stride = vae_tile * 3 // 4
         vae.enable_tiling(vae_tile, vae_tile, stride, stride)
 
