@@ -3,7 +3,6 @@
 An anchor is the LQ video's latent of a segment's first frame, which no other frame is mixed into.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -80,9 +79,9 @@ class AnchorConvFusion(nn.Module):
         self.video = _depthwise(dim)
 
     def forward(
-        self, video: Tensor, anchor: Tensor, frames: Sequence[int], size: tuple[int, int]
+        self, video: Tensor, anchor: Tensor, frames: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """`video` `[B, f·h·w, dim]`, `anchor` `[B, k·h·w, dim]`; `frames` says where each is from.
+        """`video` `[B, f·h·w, dim]`, `anchor` `[B, k·h·w, dim]`; `frames` `[k]` says where each is from.
 
         `size` is (h, w).
         """
@@ -90,8 +89,7 @@ class AnchorConvFusion(nn.Module):
         d = a + self.anchor(a)
         if self.gate is not None:
             s = (d * F.gelu(self.gate(d))).unflatten(0, (len(video), -1))
-            at = torch.tensor(frames, device=v.device)
-            v = v.unflatten(0, (len(video), -1)).index_add(1, at, s.to(v.dtype)).flatten(0, 1)
+            v = v.unflatten(0, (len(video), -1)).index_add(1, frames, s.to(v.dtype)).flatten(0, 1)
         v = v + self.video(v)
         return _tokens(v, len(video)), _tokens(d, len(video))
 

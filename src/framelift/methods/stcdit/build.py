@@ -17,6 +17,7 @@ from framelift.methods.stcdit.pipeline import STCDiTPipeline
 from framelift.methods.stcdit.transformer import AnchoredWanTransformer
 
 SHIFT = 5.0
+FIRST_LOGVAR = -6.0  # of a new VAE's posterior: with unit noise, which it would have, little is learned
 
 
 def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
@@ -41,6 +42,7 @@ def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
     channels = config.get("z_dim", 16)
     unit = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
     vae = AutoencoderKLWan(**{**unit, **config})
+    _sharpen(vae)
     if not attention:
         silence(vae)
     scheduler = FlowMatchEulerDiscreteScheduler(**{"shift": SHIFT, **model.get("scheduler", {})})
@@ -77,3 +79,12 @@ def silence(vae: AutoencoderKLWan) -> None:
         for attention in block.attentions:
             attention.proj.weight.zero_()
             attention.proj.bias.zero_()
+
+
+@torch.no_grad()
+def _sharpen(vae: AutoencoderKLWan) -> None:
+    """Let a new VAE's latents begin with little noise."""
+    convolution: Any = vae.quant_conv
+    channels = len(convolution.bias) // 2
+    convolution.weight[channels:].zero_()
+    convolution.bias[channels:].fill_(FIRST_LOGVAR)

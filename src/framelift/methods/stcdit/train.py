@@ -8,6 +8,7 @@ camera motion would cut them, the same for a batch; a part of the steps takes fr
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from framelift.methods.stcdit.transformer import AnchoredWanTransformer
 from framelift.methods.stcdit.velocity import Condition
 
 LEVELS = 1000  # noise levels that are drawn from
+FITTED_BATCHES, FITTED_CLIPS = 4, 4  # that the latents are measured on
 SHOWN = 6  # clips in a sample picture
 
 
@@ -70,14 +72,15 @@ class FlowObjective:
         if not self.settings.fit_latents:
             return
         pipeline, vae = self.pipeline, self.pipeline.vae
-        codec, kept = None, []
         channels = pipeline.latent_space.channels
         vae.register_to_config(latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
-        for batch in batches:
-            codec = codec or SegmentCodec(vae, [range(batch.hr.shape[1])])
+        kept = []
+        for batch in islice(batches, FITTED_BATCHES):
+            hr, lr = batch.hr[:FITTED_CLIPS], batch.lr[:FITTED_CLIPS]
+            codec = SegmentCodec(vae, [range(hr.shape[1])])
             with torch.no_grad():
-                y = pipeline.enlarge(batch.lr, _factor(batch))
-                kept.append((codec.encode(batch.hr * 2 - 1), codec.encode(y)))
+                y = pipeline.enlarge(lr, _factor(batch))
+                kept.append((codec.encode(pipeline.enlarge(hr, 1)), codec.encode(y)))
         x, y = (torch.cat(all_) for all_ in zip(*kept, strict=True))
         std, mean = torch.std_mean(x, dim=(0, 2, 3, 4))
         vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())

@@ -1,7 +1,8 @@
-"""Training of the causal VAE: reconstruct clips and single pictures.
+"""Training of the causal VAE: reconstruct clips of one segment.
 
-Loss: mean absolute error of pixels in [-1, 1], a little LPIPS, the mean absolute difference of neighbouring
-frames' changes, and the Kullback-Leibler divergence to N(0, 1) per latent value.
+Loss: mean absolute error of pixels in [-1, 1] and of their change from frame to frame, a little LPIPS,
+and the Kullback-Leibler divergence to N(0, 1) per latent value. Since the VAE is causal, a clip's
+first frame is coded as a single picture is.
 """
 
 from collections.abc import Iterable
@@ -41,8 +42,6 @@ class VAESettings:
     """Side of the square inside the frame on which LPIPS is computed, in pixels."""
     perceptual_share: float = 1.0
     """Share of the frames on which LPIPS is computed."""
-    picture_share: float = 0.0
-    """Share of the clips of a batch whose frames are coded as single pictures."""
 
 
 class VAEObjective:
@@ -73,17 +72,9 @@ class VAEObjective:
         self, network: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch and its terms."""
-        weights, x = self.settings, batch.hr * 2 - 1
-        pictures = round(weights.picture_share * len(x))
-        parts = [x[pictures:], x[:pictures].flatten(0, 1)[:, None]]
-        total, terms = x.new_zeros(()), {}
-        for part, share in zip(parts, (1 - weights.picture_share, weights.picture_share), strict=True):
-            if not part.numel():
-                continue
-            for name, value in self._terms(network, part, generator).items():
-                terms[name] = terms.get(name, 0) + share * value.detach()
-                total = total + share * value
-        return total, terms
+        terms = self._terms(network, batch.hr * 2 - 1, generator)
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def _terms(
         self, network: nn.Module, x: Tensor, generator: torch.Generator

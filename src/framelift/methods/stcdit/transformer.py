@@ -159,9 +159,10 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         if self.config["anchors"] == "cross":
             text, a = torch.cat([text, a.to(text.dtype)], dim=1), a[:, :0]
         k = a.shape[1] // (size[0] * size[1])
+        at = torch.tensor(anchor_frames, dtype=torch.long, device=v.device)
         rope = self.rope(hidden_states.new_empty(1, 1, f + k, height, width))
         for i in range(len(self.blocks)):
-            given = (i, v, a, text, modulation, rope, anchor_frames, size)
+            given = (i, v, a, text, modulation, rope, at, size)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 v, a = self._gradient_checkpointing_func(self._block, *given)
             else:
@@ -194,7 +195,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         text: Tensor,
         modulation: Tensor,
         rope: tuple[Tensor, Tensor],
-        anchor_frames: Sequence[int],
+        anchor_frames: Tensor,
         size: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
         """One block: Wan's, with anchors `a` behind the video `v` where there are any."""
@@ -227,7 +228,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         return gated_attention(attention, x, rope, count, gate)
 
     def _feed_forward(
-        self, index: int, x: Tensor, count: int, anchor_frames: Sequence[int], size: tuple[int, int]
+        self, index: int, x: Tensor, count: int, anchor_frames: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Wan's feed-forward network with ACFM between its first layer and the activation."""
         first, dropout, last = self.blocks[index].ffn.net
