@@ -29,7 +29,7 @@ SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use
 class Sampler:
     """A scheduler set to `steps`, or to `timesteps` of one's own, from noisy to clean.
 
-    `eta` is the stochasticity of DDIM's steps: 0 as DDIM, 1 as DDPM. Raises UsageError where the
+    `sigmas` are noise levels of one's own for schedulers of flows, before their shift. `eta` is the stochasticity of DDIM's steps: 0 as DDIM, 1 as DDPM. Raises UsageError where the
     scheduler knows no timesteps of one's own.
     """
 
@@ -39,10 +39,14 @@ class Sampler:
         steps: int,
         timesteps: Sequence[int] | None = None,
         eta: float = 0.0,
+        sigmas: Sequence[float] | None = None,
     ) -> None:
         self.scheduler = copy.deepcopy(scheduler)
         self.prediction: Prediction = prediction_of(scheduler)
-        _set_timesteps(self.scheduler, steps, timesteps)
+        if sigmas is None:
+            _set_timesteps(self.scheduler, steps, timesteps)
+        else:
+            self.scheduler.set_timesteps(sigmas=list(sigmas))
         self.timesteps: tuple[int | float, ...] = tuple(self.scheduler.timesteps.tolist())
         self.eta = eta if "eta" in inspect.signature(scheduler.step).parameters else None
         if self.eta:

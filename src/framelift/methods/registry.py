@@ -24,6 +24,7 @@ SHIPPED = (
     "framelift.methods.image_ldm",
     "framelift.methods.sateco",
     "framelift.methods.stablevsr",
+    "framelift.methods.stcdit",
     "framelift.methods.vdm_vsr",
 )
 

@@ -90,7 +90,7 @@ class RandomCrops(Dataset[Batch]):
         self.side, self.share = side, share
         self.degradations, self.weights = _degradations(settings, seed)
         bi = load_recipe("bi")
-        self.only_bi = [d.recipe for d in self.degradations] == [bi]
+        self.is_bi = [d.recipe == bi for d in self.degradations]
 
     def __getitem__(self, index: int) -> Batch:
         """The `index`-th batch of this process: a round of a step."""
@@ -134,20 +134,24 @@ class RandomCrops(Dataset[Batch]):
 
         The recipe and its parameters are drawn for each item, as functions of (seed, step, item).
         """
-        if self.only_bi:  # the same numbers, in one call
-            return hr, (downscale(hr, self.settings.scale).clamp(0, 1) * 255).round() / 255
-        pairs = [
-            self._degradation(step, n).pair(clip, f"{step}/{n}")
-            for n, clip in zip(items, hr, strict=True)
-        ]
-        truth, lr = zip(*pairs, strict=True)
+        drawn = [self._drawn(step, item) for item in items]
+        plain = [place for place, n in enumerate(drawn) if self.is_bi[n]]
+        truth, lr = list(hr), [torch.empty(0)] * len(hr)
+        if plain:  # the same numbers, in one call
+            low = (downscale(hr[plain], self.settings.scale).clamp(0, 1) * 255).round() / 255
+            for place, clip in zip(plain, low, strict=True):
+                lr[place] = clip
+        for place in set(range(len(hr))) - set(plain):
+            degradation = self.degradations[drawn[place]]
+            truth[place], lr[place] = degradation.pair(hr[place], f"{step}/{items[place]}")
         return torch.stack(truth), torch.stack(lr)
 
-    def _degradation(self, step: int, item: int) -> Degradation:
+    def _drawn(self, step: int, item: int) -> int:
+        """Number of the recipe that an item gets."""
         if len(self.degradations) == 1:
-            return self.degradations[0]
+            return 0
         rng = np.random.default_rng([self.seed, step, item, MIXTURE])
-        return self.degradations[int(rng.choice(len(self.degradations), p=self.weights))]
+        return int(rng.choice(len(self.degradations), p=self.weights))
 
 
 def step_generator(seed: int, share: Share, index: int, device: torch.device) -> BatchGenerator:

@@ -1,0 +1,90 @@
+"""New STCDiT pipelines from a recipe's configuration, with random weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanTransformer3DModel,
+)
+from torch import nn
+
+from framelift.errors import UsageError
+from framelift.methods.base import VSRPipeline
+from framelift.methods.stcdit.pipeline import STCDiTPipeline
+from framelift.methods.stcdit.transformer import AnchoredWanTransformer
+
+SHIFT = 5.0
+FIRST_LOGVAR = -6.0  # of a new VAE's posterior: with unit noise, which it would have, little is learned
+
+
+def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
+    """What a recipe's init_from names; UsageError if it is another method's."""
+    if pipeline is not None and not isinstance(pipeline, STCDiTPipeline):
+        raise UsageError(
+            f"STCDiT is not trained from a {type(pipeline).__name__}.",
+            "Name a preset or folder of stcdit as init_from, or none.",
+        )
+    return pipeline
+
+
+def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
+    """A pipeline with an untrained VAE and no transformer yet.
+
+    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false silences
+    the attention in its middle, which makes it convolutional. `model.scheduler` holds arguments of
+    the scheduler, `model.pipeline` of the pipeline.
+    """
+    config = dict(model["vae"])
+    attention = config.pop("attention", True)
+    channels = config.get("z_dim", 16)
+    unit = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
+    vae = AutoencoderKLWan(**{**unit, **config})
+    _sharpen(vae)
+    if not attention:
+        silence(vae)
+    scheduler = FlowMatchEulerDiscreteScheduler(**{"shift": SHIFT, **model.get("scheduler", {})})
+    return STCDiTPipeline(vae, scheduler, **model.get("pipeline", {}))
+
+
+def build_base(pipeline: STCDiTPipeline, config: Mapping[str, Any]) -> WanTransformer3DModel:
+    """An untrained DiT for a pipeline's latents, with the large model's input unless told otherwise.
+
+    Its output is zero, and there is no text: one token of `text_dim` values stands for it.
+    """
+    channels = pipeline.latent_space.channels
+    sizes = {"in_channels": 2 * channels + 4, "out_channels": channels, "text_dim": 8}
+    made = WanTransformer3DModel(**{**sizes, **config})
+    for parameter in made.proj_out.parameters():
+        nn.init.zeros_(parameter)
+    return made
+
+
+def extend(base: WanTransformer3DModel, guidance: Mapping[str, Any]) -> AnchoredWanTransformer:
+    """The base with LoRA, AFR, ACFM and whatever else `guidance` asks for, all without effect."""
+    return AnchoredWanTransformer.from_base(base, **guidance)
+
+
+@torch.no_grad()
+def silence(vae: AutoencoderKLWan) -> None:
+    """Let the attention in the middle of encoder and decoder add nothing.
+
+    It sees whole frames: trained on crops for a short time it would meet other sizes in use, and
+    tiles would not fit together.
+    """
+    blocks: Any = (vae.encoder.mid_block, vae.decoder.mid_block)
+    for block in blocks:
+        for attention in block.attentions:
+            attention.proj.weight.zero_()
+            attention.proj.bias.zero_()
+
+
+@torch.no_grad()
+def _sharpen(vae: AutoencoderKLWan) -> None:
+    """Let a new VAE's latents begin with little noise."""
+    convolution: Any = vae.quant_conv
+    channels = len(convolution.bias) // 2
+    convolution.weight[channels:].zero_()
+    convolution.bias[channels:].fill_(FIRST_LOGVAR)
