@@ -22,6 +22,7 @@ from framelift.training.loop import train
 from framelift.training.store import open_store
 from framelift.training.track import Track
 
+CPU = torch.device("cpu")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -61,7 +62,7 @@ def test_learns(finished, data, cache, make_settings):
         objective = ImageLDMObjective(pipeline, ObjectiveSettings())
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return sum(objective.loss(pipeline.unet, crops[i], generator)[0] for i in range(4)) / 4
+            return sum(objective.loss(pipeline.unet, crops[i].to(CPU), generator)[0] for i in range(4)) / 4
 
     trained = load_pipeline(finished / "pipeline")
     torch.manual_seed(settings.run.seed)

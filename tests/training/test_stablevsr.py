@@ -23,6 +23,7 @@ from framelift.training.loop import train
 from framelift.training.objectives import build_objective
 from framelift.training.store import open_store
 
+CPU = torch.device("cpu")
 TCM = "controlnet/diffusion_pytorch_model.safetensors"
 STEM = {"stem": [4, 8, 8], "warm_stem": True}
 
@@ -56,7 +57,7 @@ def loss_of(pipeline, crops, **objective) -> float:
     own.to(torch.device("cpu"))
     with torch.no_grad():
         losses = [
-            own.loss(pipeline.controlnet, crops[i], torch.Generator().manual_seed(i))[0]
+            own.loss(pipeline.controlnet, crops[i].to(CPU), torch.Generator().manual_seed(i))[0]
             for i in range(4)
         ]
     return float(torch.stack(losses).mean())
@@ -153,7 +154,7 @@ def distilled(recipe, data, cache, output):
     for decoder in (objective.trained, trained.guidance_decoder.decoder):
         with torch.no_grad():
             own = [
-                objective.loss(decoder, crops[i], torch.Generator().manual_seed(i))[0]
+                objective.loss(decoder, crops[i].to(CPU), torch.Generator().manual_seed(i))[0]
                 for i in range(3)
             ]
         losses.append(float(torch.stack(own).mean()))

@@ -31,7 +31,8 @@ def spectral_loss(picture: Tensor, target: Tensor) -> Tensor:
 
 def _log_power(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
-    luma = torch.einsum("nchw,c->nhw", x.float(), x.new_tensor(LUMA, dtype=torch.float32))
+    weights = torch.tensor(LUMA, device=x.device)[:, None, None]
+    luma = (x.float() * weights).sum(1)  # a product of matrices would be made in half precision
     rows, columns = (torch.hann_window(n, device=x.device) for n in (height, width))
     power = torch.fft.rfft2(luma * rows[:, None] * columns, norm="ortho").abs().square()
     smooth = F.avg_pool2d(power.mean(0)[None, None], 3, 1)

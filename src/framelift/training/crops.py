@@ -93,18 +93,21 @@ class RandomCrops(Dataset[Batch]):
         self.is_bi = [d.recipe == bi for d in self.degradations]
 
     def __getitem__(self, index: int) -> Batch:
-        """The `index`-th batch of this process: a round of a step."""
+        """The `index`-th batch of this process: a round of a step. See `Batch` for bytes."""
         step, first, stride = self.share.of(index)
         with _one_thread():
             rng = np.random.default_rng([self.seed, step])
             places = [self._draw(rng) for _ in range(self.batch * stride)][first::stride]
             crops = np.stack([self._cut(place) for place in places])
-            hr = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
+            levels = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
             margin = self.settings.margin
             if not self.degradations:
-                hr = _inside(hr, margin)
+                hr = _inside(levels, margin)
                 return Batch(hr, hr)
-            hr, lr = self._degrade(hr, step, range(first, self.batch * stride, stride))
+            items = range(first, self.batch * stride, stride)
+            hr, lr = self._degrade(levels.float() / 255, step, items)
+            if not any(d.recipe.scene for d in self.degradations):  # the truth is as it was
+                hr = levels
             return Batch(_inside(hr, margin), _inside(lr, margin // self.settings.scale))
 
     def _draw(self, rng: np.random.Generator) -> _Place:

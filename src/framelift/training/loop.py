@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from framelift.training.crops import (
 )
 from framelift.training.made import MadeClips, find_makers
 from framelift.training.objectives import build_objective
+from framelift.training.pool import Pool
 from framelift.training.settings import OptimSettings, TrainSettings
 from framelift.training.store import Clip, open_store
 from framelift.training.track import Track
@@ -130,13 +131,12 @@ def train(
     if first and _due(first, run.validate_every, run.steps) and not _agreed(track.validated):
         judge(first)  # it failed, or the run was stopped, behind the checkpoint
     workers = choose_workers(run.workers, accelerator.device, accelerator.num_processes)
-    batches = load_batches(
-        data.training,
-        first * run.accumulate,
-        run.steps * run.accumulate,
-        workers,
-        pin=accelerator.device.type == "cuda",
-    )
+    span = first * run.accumulate, run.steps * run.accumulate
+    pin = accelerator.device.type == "cuda"
+    if isinstance(data.training, Pool):
+        batches = data.training.draw(*span, workers, pin)
+    else:
+        batches = load_batches(data.training, *span, workers, pin)
     started = time.monotonic()
     for step in range(first, run.steps):
         values = _accumulate(objective, network, batches, settings, data, step, accelerator)
@@ -195,7 +195,7 @@ def _accumulate(
 class _Data:
     """Crops to train on, and held-out ones: this process's share, and a batch to look at."""
 
-    training: Batches
+    training: Batches | Pool
     held_out: Batches
     shown: Batches
     everything: Batches
@@ -244,8 +244,14 @@ def _open_data(
     def crops(clips: list[Clip], share: Share, batch: int = run.batch) -> RandomCrops:
         return RandomCrops(clips, data, batch, run.seed, data.frames, share)
 
+    drawn: Batches | Pool = crops(training, own)
+    if data.pool:
+        kept = replace(data, crop=data.pool_crop or data.crop)
+        frames = data.pool_frames or data.frames
+        source = RandomCrops(training, kept, run.batch, run.seed, frames, own)
+        drawn = Pool(source, data, accelerator.device)
     return _Data(
-        crops(training, own),
+        drawn,
         crops(held_out, own),
         crops(held_out, Share()),
         crops(training, Share(), everything),

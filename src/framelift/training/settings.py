@@ -83,9 +83,24 @@ class DataSettings:
     augment: Literal["full", "flip", "none"] = "full"
     """Mirror crops left to right (flip), and turn them by quarters as well (full)."""
 
+    pool: int = 0
+    """Batches that are kept on the device, from which every step draws its crops again; 0: every
+    step has new ones. For accelerators that outrun the processor."""
+    pool_every: int = 4
+    """Steps between two new batches in the pool."""
+    pool_crop: int | None = None
+    """Side of the kept crops, in which a step's lie anywhere on the LR grid (default: crop)."""
+    pool_frames: int | None = None
+    """Frames of the kept crops, in which a step's lie anywhere (default: frames)."""
+
     def __post_init__(self) -> None:
         if not self.degradation:
             raise UsageError("[data] degradation is empty.", "Name a recipe, or none.")
+        least = {"pool": 0, "pool_every": 1, "pool_crop": self.crop, "pool_frames": self.frames}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise UsageError(f"[data] {name} is {given}.", f"Choose {value} or more.")
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,7 @@ def test_checkpointing_changes_no_gradient():
         disturb(made)
         if checkpointing:
             made.enable_gradient_checkpointing()
-        output = made(
-            INPUT, T, TEXT, return_dict=False, anchors=ANCHORS, anchor_frames=(0, 2)
-        )[0]
+        output = made(INPUT, T, TEXT, return_dict=False, anchors=ANCHORS, anchor_frames=(0, 2))[0]
         output.square().mean().backward()
         gradients.append([p.grad for p in made.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):

@@ -61,7 +61,9 @@ class PlainPatches(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         tokens = self.coarse(latents.transpose(1, 2).flatten(0, 1))
-        return tokens.unflatten(0, (-1, latents.shape[2])).flatten(3).permute(0, 1, 3, 2).flatten(1, 2)
+        return (
+            tokens.unflatten(0, (-1, latents.shape[2])).flatten(3).permute(0, 1, 3, 2).flatten(1, 2)
+        )
 
 
 class AnchorConvFusion(nn.Module):

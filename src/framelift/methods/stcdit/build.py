@@ -17,7 +17,9 @@ from framelift.methods.stcdit.pipeline import STCDiTPipeline
 from framelift.methods.stcdit.transformer import AnchoredWanTransformer
 
 SHIFT = 5.0
-FIRST_LOGVAR = -6.0  # of a new VAE's posterior: with unit noise, which it would have, little is learned
+FIRST_LOGVAR = (
+    -6.0
+)  # of a new VAE's posterior: with unit noise, which it would have, little is learned
 
 
 def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:

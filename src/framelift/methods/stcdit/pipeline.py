@@ -288,4 +288,3 @@ def _windows(segments: Sequence[range], most: int, cuts: Sequence[int]) -> list[
             windows.append(Window(start, part.stop))
             start = part.stop
     return windows
-

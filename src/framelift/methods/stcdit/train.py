@@ -110,9 +110,7 @@ class FlowObjective:
         loss = F.mse_loss(output, target("flow_prediction", x0, noise, 1 - sigma, sigma))
         return loss, {"flow_prediction": loss.detach()}
 
-    def draw_sigma(
-        self, count: int, device: torch.device, generator: torch.Generator
-    ) -> Tensor:
+    def draw_sigma(self, count: int, device: torch.device, generator: torch.Generator) -> Tensor:
         """Noise levels `[count]`, uniform before the scheduler's shift."""
         u = (draw_timesteps(LEVELS, count, device, generator) + 1) / LEVELS
         shift = self.pipeline.scheduler.config["shift"]

@@ -109,7 +109,9 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         made = cls(**{**config, **guidance})
         weights = base.state_dict()
         plain = {key: key.replace(".base_layer", "") for key in made.state_dict()}
-        made.load_state_dict({k: weights[p] for k, p in plain.items() if p in weights}, strict=False)
+        made.load_state_dict(
+            {k: weights[p] for k, p in plain.items() if p in weights}, strict=False
+        )
         made.copy_patches()
         return made if made.dtype == base.dtype else made.to(base.dtype)
 
@@ -214,9 +216,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         x = (x.float() + made.float() * ffn_gate).type_as(x)
         return x[:, :count], x[:, count:]
 
-    def _attention(
-        self, index: int, x: Tensor, rope: tuple[Tensor, Tensor], count: int
-    ) -> Tensor:
+    def _attention(self, index: int, x: Tensor, rope: tuple[Tensor, Tensor], count: int) -> Tensor:
         """Joint self-attention of video and anchors.
 
         With gates, video tokens go from attention among themselves (gate 0) to the joint one (1).
