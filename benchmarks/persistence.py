@@ -3,8 +3,8 @@
     python benchmarks/persistence.py --mnist DIR [PRESET | RUN/pipeline ...] [--clips 128]
 
 For every prior, unconditional samples of ten frames; the digit of frame 1 is looked for in frame 10
-(`framelift.metrics.persistence`). The share of the truth is what the score has gained over digits of
-other clips, relative to what true clips gain. Intervals are bootstraps over clips.
+(`framelift.metrics.persistence`). The share of the truth is what the score has gained over digits
+of other clips, relative to what true clips gain. Intervals are bootstraps over clips.
 """
 
 import argparse
