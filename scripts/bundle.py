@@ -1,7 +1,7 @@
 """Ship a trained pipeline: scripts/bundle.py RUN/pipeline PRESET
 
-Writes the networks of a pipeline folder as float16 safetensors (the codec in float32: it is tiny
-and always computes in float32) to src/framelift/weights/bundled, where the preset says, and brings
+Writes the networks of a pipeline folder as float16 safetensors (a tiny codec in float32, in which
+codecs always compute) to src/framelift/weights/bundled, where the preset says, and brings
 the preset's sha256, sampler settings and scheduler up to date. A preset that is no more than
 bundled:<name> takes the pipeline's transformer alone, for what is no method of its own.
 """
@@ -21,7 +21,8 @@ from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, load_preset
 
-LIMIT = 16 * 2**20  # bytes of one file
+LIMIT = 24 * 2**20  # bytes of one file
+TINY = 2**18  # values of a codec that is kept in float32, in which it computes
 
 
 def bundle(source: Path, name: str) -> None:
@@ -33,9 +34,11 @@ def bundle(source: Path, name: str) -> None:
     for part, component in preset.components.items():
         section = f"components.{part}"
         if component.kind == "bundled":
-            dtype = torch.float32 if part == "vae" else torch.float16
+            network = getattr(pipeline, part)
+            exact = part == "vae" and sum(p.numel() for p in network.parameters()) < TINY
+            dtype = torch.float32 if exact else torch.float16
             folder = BUNDLED / component.source.removeprefix("bundled:")
-            digest = write_network(getattr(pipeline, part), dtype, folder, preset)
+            digest = write_network(network, dtype, folder, preset)
             text = set_value(text, section, "sha256", digest)
         elif component.kind == "inline":
             for key in component.config:

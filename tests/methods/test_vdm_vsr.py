@@ -291,6 +291,13 @@ def test_unknown_factor_and_missing_prior_are_refused(pipeline, tiny_vdm_vsr):
         bare(lr)
 
 
+def test_a_demonstration_says_so_when_it_is_loaded(caplog):
+    load_pipeline("vdm-vsr")
+    (record,) = caplog.records
+    assert "demonstration" in record.message
+    assert "stablevsr" in record.message  # what to use instead
+
+
 def test_observation_noise_is_the_same_in_range(truth):
     rng = np.random.default_rng(0)
     noisy = Observation(4).observe(truth, 0.01, rng)

@@ -26,11 +26,26 @@ from framelift.methods.vdm_vsr.regression import (
     RegressionSettings,
 )
 from framelift.methods.vdm_vsr.stdit import STDiT
-from framelift.methods.vdm_vsr.train import PriorObjective, PriorSettings
+from framelift.methods.vdm_vsr.train import PriorObjective, PriorSettings, build_pipeline
 from framelift.methods.vdm_vsr.train_autoencoder import AutoencoderObjective, AutoencoderSettings
 
 DDIM = DDIMScheduler(prediction_type="v_prediction", clip_sample=False)
+VELOCITY = DDPMScheduler(
+    prediction_type="v_prediction", variance_type="learned_range", clip_sample=False
+)
 DDPM = DDPMScheduler(variance_type="learned_range", clip_sample=False)
+
+
+PATCHED = {
+    "block_out_channels": (8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "local_norm": True,
+    "patch_size": 4,
+    "mid_block_add_attention": False,
+}
+JOINT = {"patch_size": 1, "hidden_size": 16, "depth": 2, "num_heads": 2, "temporal": "joint"}
 
 
 def unet(in_channels: int, out_channels: int, **options) -> UNet2DConditionModel:
@@ -83,6 +98,12 @@ def vdm_vsr(prior: bool) -> VDMVSRPipeline:
     return VDMVSRPipeline(vae, DDPM, network)
 
 
+def joint_prior() -> PriorObjective:
+    network = STDiT(in_channels=4, **JOINT)
+    pipeline = VDMVSRPipeline(build_pipeline({"vae": PATCHED}).vae, VELOCITY, network)
+    return PriorObjective(pipeline, PriorSettings(variance_weight=0.1, min_snr=5.0))
+
+
 def regression() -> RegressionObjective:
     network = STDiT(in_channels=192, learn_sigma=False, hidden_size=16, depth=2, num_heads=2)
     return RegressionObjective(RegressionPipeline(network), RegressionSettings())
@@ -101,6 +122,10 @@ STAGES = {
     "stablevsr guidance-decoder": guidance_decoder,
     "vdm-vsr autoencoder": lambda: AutoencoderObjective(vdm_vsr(False), AutoencoderSettings()),
     "vdm-vsr prior": lambda: PriorObjective(vdm_vsr(True), PriorSettings(min_snr=5.0)),
+    "vdm-vsr autoencoder in patches": lambda: AutoencoderObjective(
+        build_pipeline({"vae": PATCHED}), AutoencoderSettings()
+    ),
+    "vdm-vsr joint prior": joint_prior,
     "vdm-vsr regression": regression,
 }
 

@@ -1,6 +1,7 @@
 """Training of VDM-VSR's parts on Moving MNIST made from a small real IDX file."""
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from framelift.methods.vdm_vsr.train import (
 )
 from framelift.methods.vdm_vsr.transition import Transition
 from framelift.training.loop import train
+from framelift.training.made import find_makers
 from framelift.training.objectives import build_objective
 from framelift.training.settings import RECIPES, load_recipe
 from framelift.training.store import open_store
@@ -89,15 +91,11 @@ def settings(make_settings):
 
 
 def held_out(folder: Path, term: str) -> list[float]:
-    import json
-
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [r[f"held_out_{term}"] for r in records if f"held_out_{term}" in r]
 
 
 def losses(folder: Path) -> list[float]:
-    import json
-
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [r["loss"] for r in records if "loss" in r]
 
@@ -124,6 +122,21 @@ def test_autoencoder_then_prior(settings, digits, cache, tmp_path):
     assert z.shape == (8, 4, 4, 8, 8)
     assert abs(float(z.mean())) < 0.3
     assert 0.7 < float(z.std()) < 1.4
+
+
+def test_validation_says_whether_shapes_persist(settings, digits, cache, tmp_path, monkeypatch):
+    """Of clips that are made in memory, by samples of the averaged weights."""
+    for name in ("SHOWN_STEPS", "MEASURED_STEPS"):
+        monkeypatch.setattr(f"framelift.methods.vdm_vsr.train.{name}", 3)
+    own = settings("prior", objective={"fit_latents": True, "measured_clips": 2})
+    own = replace(own, data=replace(own.data, degradation="none"))
+    assert find_makers(digits, own.data) is not None
+    train(own, digits, tmp_path / "run", cache)
+    assert losses(tmp_path / "run")[-1] < 0.97 * losses(tmp_path / "run")[0]
+    records = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    (first, last) = (r for r in records if "digits_a_clip" in r)
+    assert (first["step"], last["step"]) == (12, 24)
+    assert first["digits_a_clip_of_truth"] == last["digits_a_clip_of_truth"]
 
 
 @pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])

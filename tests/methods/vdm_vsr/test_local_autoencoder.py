@@ -46,6 +46,31 @@ def test_reloads_with_the_names_of_diffusers(tmp_path):
     assert again.config["block_out_channels"] in ([8, 8, 16], (8, 8, 16))
 
 
+def test_patches_are_folded_before_and_unfolded_behind(tmp_path):
+    torch.manual_seed(0)
+    patched = {**CONFIG, "in_channels": 48, "out_channels": 48, "patch_size": 4}
+    made = LocalAutoencoderKL(**patched)
+    assert made.latent_space.size(64, 32) == (4, 4, 2)  # 4 pixels of a patch, 4 of two levels
+    x = torch.rand(2, 3, 64, 32)
+    z = made.encode(x).latent_dist.mean
+    assert z.shape == (2, 4, 4, 2)
+    (frames,) = made.decode(z, return_dict=False)
+    assert frames.shape == x.shape
+    folded = torch.nn.functional.pixel_unshuffle(frames, 4)
+    torch.testing.assert_close(folded, made.decoder(made.post_quant_conv(z)))
+    made.save_pretrained(tmp_path)
+    again = LocalAutoencoderKL.from_pretrained(tmp_path)
+    assert again.config["patch_size"] == 4
+    torch.testing.assert_close(again.decode(z).sample, frames)
+
+
+def test_latents_start_with_little_noise():
+    """With unit variance the decoder would learn to ignore them, where nearly all is black."""
+    torch.manual_seed(0)
+    posterior = LocalAutoencoderKL(**CONFIG).encode(torch.rand(2, 3, 16, 16)).latent_dist
+    assert posterior.std.mean() < 0.1
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_memory_format_does_not_matter(memory_format):
     torch.manual_seed(0)
