@@ -21,7 +21,7 @@ from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, load_preset
 
-LIMIT = 24 * 2**20  # bytes of one file
+LIMIT = 16 * 2**20  # bytes of one file
 TINY = 2**18  # values of a codec that is kept in float32, in which it computes
 
 
