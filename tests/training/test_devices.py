@@ -7,9 +7,12 @@ from fake_gpu import fake_gpu
 from support import small_vae
 
 from framelift.diffusion.block_transform import BlockTransformCodec
-from framelift.methods.base import Batch
+from framelift.methods.base import Batch, Objective, StageRequest
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.train import ImageLDMObjective, ObjectiveSettings
+from framelift.methods.registry import find_method
+from framelift.methods.sateco.build import build_base
+from framelift.methods.sateco.build import build_pipeline as build_sateco
 from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.tcm import build_tcm
@@ -109,7 +112,44 @@ def regression() -> RegressionObjective:
     return RegressionObjective(RegressionPipeline(network), RegressionSettings())
 
 
+SATECO = {
+    "vae": {
+        "patch_size": 4,
+        "block_out_channels": [4, 4],
+        "latent_channels": 4,
+        "tail_channels": 3,
+        "norm_num_groups": 4,
+    },
+    "unet": {
+        "block_out_channels": [8, 16],
+        "down_block_types": ["DownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "UpBlock2D"],
+        "mid_block_type": "UNetMidBlock2D",
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    },
+    "upscaler": {"width": 12, "heads": 2, "shuffle": []},
+    "latent_encoder": {"width": 8, "multipliers": [1, 1], "layers": 1, "groups": 4},
+    "unet_guidance": {"heads": 2},
+    "vae_guidance": {"heads": 2, "window": 4},
+    "refiner": {"width": 8, "stride": 4},
+    "pipeline": {"steps": 2},
+}
+
+
+def sateco(stage: str) -> Objective:
+    whole = not stage.startswith("base")
+    pipeline = build_sateco(SATECO) if whole else build_base(SATECO)
+    pipeline.register_modules(scheduler=DDIM)
+    request = StageRequest(stage, pipeline, {}, {"perceptual_weight": 0.0}, 3)
+    return find_method("sateco").stage(stage)(request)
+
+
 STAGES = {
+    **{
+        f"sateco {stage}": lambda stage=stage: sateco(stage)
+        for stage in find_method("sateco").stages
+    },
     "image-ldm denoiser": lambda: image_ldm("block"),
     "image-ldm denoiser of a KL VAE with a label": lambda: image_ldm("KL"),
     "image-ldm few-step": lambda: image_ldm("block", on_policy=0.5),

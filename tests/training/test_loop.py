@@ -62,7 +62,10 @@ def test_learns(finished, data, cache, make_settings):
         objective = ImageLDMObjective(pipeline, ObjectiveSettings())
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return sum(objective.loss(pipeline.unet, crops[i].to(CPU), generator)[0] for i in range(4)) / 4
+            return (
+                sum(objective.loss(pipeline.unet, crops[i].to(CPU), generator)[0] for i in range(4))
+                / 4
+            )
 
     trained = load_pipeline(finished / "pipeline")
     torch.manual_seed(settings.run.seed)
