@@ -132,9 +132,11 @@ def test_a_tile_without_anchors_takes_its_first_latent():
                                       {"anchors": "none"}, {"anchors": "uniform"}])  # fmt: skip
 def test_ablations_change_the_result(settings):
     made = guided()
-    x = resize(clip(1, 4, 6), (16, 24)).clamp(0, 1).repeat(12, 1, 1, 1)
+    x = resize(clip(1, 8, 12), (64, 96)).clamp(0, 1).repeat(12, 1, 1, 1)
     x[6:] = x[6:].roll(8, dims=-1)  # a jump of the camera
-    assert not torch.equal(made(x), made(x, settings=STCDiTSettings(**settings)))
+    usual, other = STCDiTSettings(enlarge=1), STCDiTSettings(enlarge=1, **settings)
+    assert made.segments(x, usual) == [range(6), range(6, 12)]
+    assert not torch.equal(made(x, settings=usual), made(x, settings=other))
 
 
 def test_noise_belongs_to_frames():
