@@ -135,7 +135,9 @@ def test_trains_on_a_gpu(stage):
         assert all(g.device == device for g in gradients if g is not None)
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s.startswith(("vdm", "stcdit", "stablevsr gui"))])
+@pytest.mark.parametrize(
+    "stage", [s for s in STAGES if s.startswith(("vdm", "stcdit", "stablevsr gui"))]
+)
 def test_shows_held_out_clips_on_a_gpu(stage, monkeypatch):
     """Validation hands over a batch on the CPU."""
     monkeypatch.setattr("framelift.methods.vdm_vsr.train.SHOWN_STEPS", 2)

@@ -79,7 +79,9 @@ def test_latents_are_measured_by_channel():
         y = codec.encode(made.pipeline.enlarge(BATCH.lr, 4))
     torch.testing.assert_close(x.mean((0, 2, 3, 4)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(x.std((0, 2, 3, 4)), torch.ones(4), atol=1e-4, rtol=0)
-    assert made.pipeline.config["residual_std"] == pytest.approx(float((x - y).square().mean() ** 0.5))
+    assert made.pipeline.config["residual_std"] == pytest.approx(
+        float((x - y).square().mean() ** 0.5)
+    )
 
 
 def test_the_loss_is_that_of_the_velocity():

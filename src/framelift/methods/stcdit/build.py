@@ -18,7 +18,9 @@ from framelift.methods.stcdit.pipeline import STCDiTPipeline
 from framelift.methods.stcdit.transformer import AnchoredWanTransformer
 
 SHIFT = 5.0
-FIRST_LOGVAR = -6.0  # of a new VAE's posterior: with unit noise, which it would have, little is learned
+FIRST_LOGVAR = (
+    -6.0
+)  # of a new VAE's posterior: with unit noise, which it would have, little is learned
 
 
 def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
@@ -34,9 +36,9 @@ def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
 def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
     """A pipeline with an untrained VAE and no transformer yet.
 
-    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false silences
-    the attention in its middle, which makes it convolutional. `model.scheduler` holds arguments of
-    the scheduler, `model.pipeline` of the pipeline.
+    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false
+    silences the attention in its middle, which makes it convolutional. `model.scheduler` holds
+    arguments of the scheduler, `model.pipeline` of the pipeline.
     """
     config = dict(model["vae"])
     attention = config.pop("attention", True)
@@ -51,7 +53,7 @@ def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
 
 
 def build_base(pipeline: STCDiTPipeline, config: Mapping[str, Any]) -> WanTransformer3DModel:
-    """An untrained DiT for a pipeline's latents, with the large model's input unless told otherwise.
+    """An untrained DiT for a pipeline's latents, with the large model's input unless told.
 
     Its output is zero, and there is no text: one token of `text_dim` values stands for it.
     """
@@ -86,8 +88,8 @@ def silence(vae: AutoencoderKLWan) -> None:
 def _calm(vae: AutoencoderKLWan) -> None:
     """Let a new VAE begin near its shortcuts, with little noise in its latents.
 
-    What residual blocks add begins at zero, and so does what halving and doubling add where shortcuts
-    carry averages past them (`is_residual`).
+    What residual blocks add begins at zero, and so does what halving and doubling add where
+    shortcuts carry averages past them (`is_residual`).
     """
     for module in vae.modules():
         if isinstance(module, WanResidualBlock):
