@@ -47,6 +47,8 @@ def bundle(source: Path, name: str) -> None:
     if "timesteps" in preset.sampler:  # trained; the rest is chosen
         for key in ("timesteps", "steps"):
             text = set_value(text, "sampler", key, pipeline.config[key])
+    if "residual_std" in preset.sampler:  # measured
+        text = set_value(text, "sampler", "residual_std", pipeline.config["residual_std"])
     toml.write_text(text, "utf-8")
 
 

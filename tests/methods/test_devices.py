@@ -7,6 +7,7 @@ import torch
 from accelerate import hooks
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from fake_gpu import fake_gpu
+from stcdit_parts import pipeline as stcdit
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from framelift.diffusion.block_transform import BlockTransformCodec
@@ -16,6 +17,7 @@ from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
 from framelift.methods.stablevsr.tcm import build_tcm
+from framelift.methods.stcdit.settings import STCDiTSettings
 from framelift.methods.vdm_vsr.linear_autoencoder import LinearAutoencoderKL
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.regression import RegressionPipeline
@@ -65,6 +67,7 @@ PIPELINES = {
     "vdm-vsr": lambda parts, unet: VDMVSRPipeline(
         LinearAutoencoderKL(latent_channels=12), DDPM, STDiT(in_channels=12, **PRIOR), steps=3
     ),
+    "stcdit": lambda parts, unet: stcdit({"gated": True}, residual_std=0.5),
     "regression": lambda parts, unet: RegressionPipeline(
         STDiT(in_channels=192, learn_sigma=False, **PRIOR)
     ),
@@ -88,6 +91,7 @@ SETTINGS = {
         VDMVSRSettings(step_size=0.1, psld=0.1, step_schedule="decaying"),
         VDMVSRSettings(step_size=0.1, blur_sigma=1.0, norm="frames", checkpointing=True),
     ],
+    "stcdit": [STCDiTSettings(), STCDiTSettings(reconstruction="uniform", segment_frames=2)],
     "regression": [None],
 }
 CASES = [(name, settings) for name, all_ in SETTINGS.items() for settings in all_]

@@ -4,6 +4,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from fake_gpu import fake_gpu
+from stcdit_parts import TINY_INPUT
+from stcdit_parts import pipeline as stcdit
 from support import small_vae
 
 from framelift.diffusion.block_transform import BlockTransformCodec
@@ -22,6 +24,8 @@ from framelift.methods.stablevsr.train_guidance_decoder import (
     GuidanceDecoderObjective,
     GuidanceDecoderSettings,
 )
+from framelift.methods.stcdit.train import FlowObjective, FlowSettings
+from framelift.methods.stcdit.train_vae import VAEObjective, VAESettings
 from framelift.methods.vdm_vsr.pipeline import VDMVSRPipeline
 from framelift.methods.vdm_vsr.regression import (
     RegressionObjective,
@@ -160,6 +164,12 @@ STAGES = {
         stablevsr("block"), TCMSettings(on_policy=0.5, temporal_weight=1.0)
     ),
     "stablevsr guidance-decoder": guidance_decoder,
+    "stcdit vae": lambda: VAEObjective(stcdit(), VAESettings(change_weight=0.5)),
+    "stcdit base": lambda: FlowObjective(stcdit(residual_std=0.5), FlowSettings()),
+    "stcdit stcdit": lambda: FlowObjective(stcdit({"gated": True}), FlowSettings()),
+    "stcdit stcdit on pictures": lambda: FlowObjective(
+        stcdit({"lq_patches": True}, base=TINY_INPUT), FlowSettings(picture_share=1.0)
+    ),
     "vdm-vsr autoencoder": lambda: AutoencoderObjective(vdm_vsr(False), AutoencoderSettings()),
     "vdm-vsr prior": lambda: PriorObjective(vdm_vsr(True), PriorSettings(min_snr=5.0)),
     "vdm-vsr autoencoder in patches": lambda: AutoencoderObjective(
@@ -190,7 +200,9 @@ def test_trains_on_a_gpu(stage):
         assert all(g.device == device for g in gradients if g is not None)
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s.startswith(("vdm", "stablevsr gui"))])
+@pytest.mark.parametrize(
+    "stage", [s for s in STAGES if s.startswith(("vdm", "stcdit", "stablevsr gui"))]
+)
 def test_shows_held_out_clips_on_a_gpu(stage, monkeypatch):
     """Validation hands over a batch on the CPU."""
     monkeypatch.setattr("framelift.methods.vdm_vsr.train.SHOWN_STEPS", 2)

@@ -29,8 +29,9 @@ SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use
 class Sampler:
     """A scheduler set to `steps`, or to `timesteps` of one's own, from noisy to clean.
 
-    `sigmas` are noise levels of one's own for schedulers of flows, before their shift. `eta` is the stochasticity of DDIM's steps: 0 as DDIM, 1 as DDPM. Raises UsageError where the
-    scheduler knows no timesteps of one's own.
+    `sigmas` are noise levels of one's own for schedulers of flows, before their shift. `eta` is the
+    stochasticity of DDIM's steps: 0 as DDIM, 1 as DDPM. Raises UsageError where the scheduler knows
+    no timesteps of one's own.
     """
 
     def __init__(

@@ -15,10 +15,10 @@ Fusion = Literal["none", "dwconv", "acfm"]
 class AnchorFrameRefinement(nn.Module):
     """AFR (eq. 1): latents `[B, c, k, h, w]` → tokens `[B, k·h·w/4, dim]`.
 
-    A fine branch looks at the latents' own resolution, a coarse one is cut as the base's patches are,
-    by the base's own weights at first. They are weighted, and what is made of them is added to the
-    coarse branch; its last convolution is zero at first, and only that: were the weights zero too,
-    as in the released code, no gradient would reach anything but one bias.
+    A fine branch looks at the latents' own resolution, a coarse one is cut as the base's patches
+    are, by the base's own weights at first. They are weighted, and what is made of them is added to
+    the coarse branch; its last convolution is zero at first, and only that: were the weights zero
+    too, as in the released code, no gradient would reach anything but one bias.
     """
 
     def __init__(self, channels: int, dim: int) -> None:
@@ -83,7 +83,8 @@ class AnchorConvFusion(nn.Module):
     def forward(
         self, video: Tensor, anchor: Tensor, frames: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """`video` `[B, f·h·w, dim]`, `anchor` `[B, k·h·w, dim]`; `frames` `[k]` says where each is from.
+        """`video` `[B, f·h·w, dim]`, `anchor` `[B, k·h·w, dim]`; `frames` `[k]` says where each is
+        from.
 
         `size` is (h, w).
         """

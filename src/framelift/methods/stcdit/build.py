@@ -9,6 +9,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     WanTransformer3DModel,
 )
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanResidualBlock
 from torch import nn
 
 from framelift.errors import UsageError
@@ -35,16 +36,16 @@ def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
 def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
     """A pipeline with an untrained VAE and no transformer yet.
 
-    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false silences
-    the attention in its middle, which makes it convolutional. `model.scheduler` holds arguments of
-    the scheduler, `model.pipeline` of the pipeline.
+    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false
+    silences the attention in its middle, which makes it convolutional. `model.scheduler` holds
+    arguments of the scheduler, `model.pipeline` of the pipeline.
     """
     config = dict(model["vae"])
     attention = config.pop("attention", True)
     channels = config.get("z_dim", 16)
     unit = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
     vae = AutoencoderKLWan(**{**unit, **config})
-    _sharpen(vae)
+    _calm(vae)
     if not attention:
         silence(vae)
     scheduler = FlowMatchEulerDiscreteScheduler(**{"shift": SHIFT, **model.get("scheduler", {})})
@@ -52,7 +53,7 @@ def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
 
 
 def build_base(pipeline: STCDiTPipeline, config: Mapping[str, Any]) -> WanTransformer3DModel:
-    """An untrained DiT for a pipeline's latents, with the large model's input unless told otherwise.
+    """An untrained DiT for a pipeline's latents, with the large model's input unless told.
 
     Its output is zero, and there is no text: one token of `text_dim` values stands for it.
     """
@@ -84,9 +85,23 @@ def silence(vae: AutoencoderKLWan) -> None:
 
 
 @torch.no_grad()
-def _sharpen(vae: AutoencoderKLWan) -> None:
-    """Let a new VAE's latents begin with little noise."""
+def _calm(vae: AutoencoderKLWan) -> None:
+    """Let a new VAE begin near its shortcuts, with little noise in its latents.
+
+    What residual blocks add begins at zero, and so does what halving and doubling add where
+    shortcuts carry averages past them (`is_residual`).
+    """
+    for module in vae.modules():
+        if isinstance(module, WanResidualBlock):
+            _zero(module.conv2)
+        elif isinstance(module, WanResample) and vae.config["is_residual"]:
+            _zero(module.resample[1])  # pyright: ignore[reportIndexIssue]
     convolution: Any = vae.quant_conv
     channels = len(convolution.bias) // 2
     convolution.weight[channels:].zero_()
     convolution.bias[channels:].fill_(FIRST_LOGVAR)
+
+
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)

@@ -1,8 +1,8 @@
 """Segment-wise reconstruction: every segment is coded by the causal VAE by itself.
 
 A causal VAE codes a clip's first frame alone, and each latent after it stands for `temporal_factor`
-frames. Where the camera's motion changes inside such a group, it is coded badly; so segments of even
-motion are coded apart, each completed to 4k+1 frames by its last one.
+frames. Where the camera's motion changes inside such a group, it is coded badly; so segments of
+even motion are coded apart, each completed to 4k+1 frames by its last one.
 """
 
 from collections.abc import Sequence

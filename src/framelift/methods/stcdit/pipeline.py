@@ -36,11 +36,11 @@ TEXT_TOKENS = 512
 class STCDiTPipeline(VSRPipeline):
     """LR clip [0, 1] → clip `enlarge` times the size.
 
-    `tile` is (frames, rows, columns) of latents that the transformer sees at once, `tile_stride` the
-    distance of neighbouring tiles as a share of that. `vae_tile` is the side of the pieces in which
-    larger frames are coded, in pixels. `residual_std` is the deviation of HR latents from LQ ones
-    and makes the transformer's output a correction of a linear guess (`velocity.LinearGuess`); None:
-    it is the velocity itself.
+    `tile` is (frames, rows, columns) of latents that the transformer sees at once, `tile_stride`
+    the distance of neighbouring tiles as a share of that. `vae_tile` is the side of the pieces in
+    which larger frames are coded, in pixels. `residual_std` is the deviation of HR latents from LQ
+    ones and makes the transformer's output a correction of a linear guess (`velocity.LinearGuess`);
+    None: it is the velocity itself.
     """
 
     settings_class = STCDiTSettings
@@ -212,7 +212,7 @@ class STCDiTPipeline(VSRPipeline):
     def velocity(
         self, x_t: Tensor, sigma: Tensor, condition: Condition, network: nn.Module | None = None
     ) -> Tensor:
-        """n − x₀ `[B, c, f, h, w]`, float32, as the network sees it at noise level `sigma` [B] or 0-d.
+        """n − x₀ `[B, c, f, h, w]`, float32, as the network sees it at `sigma`, `[B]` or 0-d.
 
         Training passes its `network`, which may be wrapped for several devices.
         """

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def use_planes(vae: AutoencoderKLWan) -> None:
-    """Let the VAE compute so wherever it is on a CPU. Weights and configuration stay as they are."""
+    """Let the VAE compute so wherever it is on a CPU; its weights stay as they are."""
     for module in vae.modules():
         if type(module) is WanCausalConv3d:
             module.__class__ = PlaneCausalConv3d

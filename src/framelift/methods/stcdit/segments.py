@@ -1,9 +1,9 @@
 """Motion-aware segmentation: where the camera's motion changes, a new segment begins.
 
-Between neighbouring frames an affine motion is fitted to tracked corners (Shi and Tomasi 1994; Lucas
-and Kanade in pyramids; RANSAC). A frame to which the camera shifts, turns or zooms by more than the
-thresholds starts a segment; long segments are cut to the length that the VAE codes well. Every frame
-lies in exactly one segment.
+Between neighbouring frames an affine motion is fitted to tracked corners (Shi and Tomasi 1994;
+Lucas and Kanade in pyramids; RANSAC). A frame to which the camera shifts, turns or zooms by more
+than the thresholds starts a segment; long segments are cut to the length that the VAE codes well.
+Every frame lies in exactly one segment.
 """
 
 import math
@@ -25,8 +25,8 @@ LEAST_TRACKED = 3  # an affine motion has six unknowns, a point gives two equati
 class CameraMotion:
     """How the picture moves from a frame to the next.
 
-    `right` and `down` are the shift of the picture's middle in pixels, `angle` is in degrees, `zoom`
-    is 1 for none.
+    `right` and `down` are the shift of the picture's middle in pixels, `angle` is in degrees,
+    `zoom` is 1 for none.
     """
 
     right: float = 0.0

@@ -35,7 +35,7 @@ class STCDiTSettings:
     max_zoom: float = 0.01
     """… or grows or shrinks by more than this share."""
     anchors: Literal["segments", "uniform", "none"] = "segments"
-    """Which latents guide (Table 3): the segments' first ones, as many at even distances, or none."""
+    """Which latents guide (Table 3): the first of each segment, as many evenly apart, or none."""
     anchor_interval: int = 4
     """Take every n-th anchor and always the last (supplement, Table 5: 1, 4, 8, 16)."""
 

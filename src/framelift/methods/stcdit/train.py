@@ -1,9 +1,10 @@
 """Training of the video DiT by flow matching: the base, and what STCDiT adds to it.
 
 The loss is the mean squared error of the velocity n − x₀ at x_σ = (1−σ) x₀ + σ n, σ drawn uniformly
-over the scheduler's shifted levels. `base` trains a transformer from random weights; `stcdit` trains
-LoRA, AFR, ACFM and the LQ patches of a frozen one. Clips are cut into segments at random places, as
-camera motion would cut them, the same for a batch; a part of the steps takes frames as pictures.
+over the scheduler's shifted levels. `base` trains a transformer from random weights; `stcdit`
+trains LoRA, AFR, ACFM and the LQ patches of a frozen one. Clips are cut into segments at random
+places, as camera motion would cut them, the same for a batch; a part of the steps takes frames as
+pictures.
 """
 
 from collections.abc import Iterable
@@ -148,9 +149,8 @@ class _Added(nn.Module):
 
     def __init__(self, transformer: AnchoredWanTransformer) -> None:
         super().__init__()
-        self.added = nn.ParameterDict(
-            {name.replace(".", "/"): p for name, p in transformer.added_parameters().items()}
-        )
+        added = transformer.added().items()
+        self.added = nn.ModuleDict({name.replace(".", "/"): module for name, module in added})
         self._transformer = [transformer]  # in a list, its parameters are not this module's
 
     def forward(self, *args: Any, **named: Any) -> Any:

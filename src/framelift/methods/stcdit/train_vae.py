@@ -1,7 +1,8 @@
 """Training of the causal VAE: reconstruct clips of one segment.
 
-Loss: mean absolute error of pixels in [-1, 1] and of their change from frame to frame, a little LPIPS,
-and the Kullback-Leibler divergence to N(0, 1) per latent value. Since the VAE is causal, a clip's
+Loss: mean absolute error of pixels in [-1, 1] and of their change from frame to frame, a little
+LPIPS, and the Kullback-Leibler divergence to N(0, 1) per latent value. Since the VAE is causal, a
+clip's
 first frame is coded as a single picture is.
 """
 

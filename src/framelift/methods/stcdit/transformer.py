@@ -24,16 +24,16 @@ from framelift.methods.stcdit.anchors import (
 )
 
 LORA_TARGETS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
-ADDED = ("lora_", "afr.", "acfm.", "anchor_gates", "lq_patch_embedding", "lq_projection")
-"""Parts of the names of what is trained."""
+ADDED = ("lora_A", "lora_B", "afr", "acfm", "anchor_gates", "lq_patch_embedding", "lq_projection")
+"""Last names of the modules that are trained."""
 
 
 class AnchoredWanTransformer(WanTransformer3DModel):
     """Wan's transformer with the modules of STCDiT.
 
-    Its own arguments: `lora_rank` r (α = r; 0 for no LoRA); `anchors`, where anchors are attended to
-    (Table 3; "none" leaves them out); `refine`, whether AFR makes their tokens; `fusion`, what joins
-    them with the video in feed-forward networks; `gated`, whether what video tokens take from
+    Its own arguments: `lora_rank` r (α = r; 0 for no LoRA); `anchors`, where anchors are attended
+    to (Table 3; "none" leaves them out); `refine`, whether AFR makes their tokens; `fusion`, what
+    joins them with the video in feed-forward networks; `gated`, whether what video tokens take from
     anchors begins at nothing (a factor a head; the paper's joint attention has none);
     `lq_patches`, whether LQ latents are added as patches (the tiny model) instead of being part of
     the input (the large one).
@@ -92,7 +92,8 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         if anchors == "self" and fusion != "none":
             self.acfm = nn.ModuleList(AnchorConvFusion(ffn_dim, fusion) for _ in range(num_layers))
         if anchors == "self" and gated:
-            self.anchor_gates = nn.Parameter(torch.zeros(num_layers, num_attention_heads))
+            gates = (torch.zeros(num_attention_heads) for _ in range(num_layers))
+            self.anchor_gates = nn.ParameterList(gates)
         if lq_patches:
             self.lq_patch_embedding = nn.Conv3d(out_channels, dim, patch_size, stride=patch_size)
             self.lq_projection = nn.Linear(dim, dim)
@@ -125,9 +126,17 @@ class AnchoredWanTransformer(WanTransformer3DModel):
             self.lq_patch_embedding.weight.copy_(self.patch_embedding.weight[:, :channels])
             self.lq_patch_embedding.bias.copy_(self.patch_embedding.bias)
 
-    def added_parameters(self) -> dict[str, nn.Parameter]:
+    def added(self) -> dict[str, nn.Module]:
         """What is trained, by name; everything else is the base's."""
-        return {n: p for n, p in self.named_parameters() if any(part in n for part in ADDED)}
+        return {n: m for n, m in self.named_modules() if n.rpartition(".")[2] in ADDED}
+
+    def added_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters of `added`, by name."""
+        return {
+            f"{name}.{own}": parameter
+            for name, module in self.added().items()
+            for own, parameter in module.named_parameters()
+        }
 
     def merge_lora(self) -> None:
         """Add the LoRA products to the base's weights; the network computes the same, faster."""
@@ -248,7 +257,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
 def gated_attention(
     attention: Any, x: Tensor, rope: tuple[Tensor, Tensor], count: int, gate: Tensor
 ) -> Tensor:
-    """Wan's self-attention, whose first `count` tokens see the rest to the degree of `gate` [heads].
+    """Wan's self-attention, whose first `count` tokens see the rest as `gate` [heads] lets them.
 
     At 0 they do not see it, at 1 this is `attention` itself.
     """
@@ -267,7 +276,7 @@ def gated_attention(
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary position embedding of `x` `[B, N, heads, d]`, neighbouring channels paired, as Wan's."""
+    """Rotary position embedding of `x` `[B, N, heads, d]`, neighbours paired, as Wan's."""
     cos, sin = rope[0][..., 0::2], rope[1][..., 1::2]
     x1, x2 = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([x1 * cos - x2 * sin, x1 * sin + x2 * cos], dim=-1)

@@ -1,4 +1,4 @@
-"""What the transformer is told beside the noisy latents, and what its output says of the velocity."""
+"""What the transformer is told beside noisy latents, and what its output says of the velocity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
