@@ -34,8 +34,10 @@ TEXT = (
     *("CLIPTextModel", "CLIPTokenizer"),
     *("T5EncoderModel", "T5Tokenizer", "T5TokenizerFast", "UMT5EncoderModel"),
 )
+VISION = ("ViTModel",)
 LISTED = frozenset(
-    {f"diffusers.{n}" for n in (*NETWORKS, *SCHEDULERS)} | {f"transformers.{n}" for n in TEXT}
+    {f"diffusers.{n}" for n in (*NETWORKS, *SCHEDULERS)}
+    | {f"transformers.{n}" for n in (*TEXT, *VISION)}
 )
 
 
