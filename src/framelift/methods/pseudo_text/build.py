@@ -17,7 +17,10 @@ from framelift.methods.pseudo_text.inflated_unet import InflatedUNet
 from framelift.methods.pseudo_text.pipeline import PseudoTextPipeline
 from framelift.methods.pseudo_text.sft_vae import SFTAutoencoderKL
 
-OPTIONS = ("steps", "eta", "noise_level", "window", "overlap", "vit_input", "init", "finish")
+OPTIONS = (
+    *("steps", "eta", "noise_level", "unet_window", "unet_overlap"),
+    *("vit_input", "init", "finish"),
+)
 
 
 def build_pipeline(

@@ -10,7 +10,7 @@ import inspect
 from typing import Any, Literal
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -88,7 +88,7 @@ class ClipTransformer(Transformer2DModel):
         return (x + self.proj_out(tokens.transpose(1, 2).unflatten(2, size)),)
 
 
-class InflatedUNet(UNet2DConditionModel):
+class InflatedUNet(UNet2DConditionModel, ModelMixin):
     """Denoiser of clips `[B, C, T, h, w]`; the LR frames are further channels of its input.
 
     The options of the image UNet are `UNet2DConditionModel`'s. `down_temporal_idx` and

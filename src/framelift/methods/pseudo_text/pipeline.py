@@ -75,8 +75,8 @@ class PseudoTextPipeline(VSRPipeline):
         steps: int = 30,
         eta: float = 0.0,
         noise_level: int = 120,
-        window: int = 8,
-        overlap: int = 2,
+        unet_window: int = 8,
+        unet_overlap: int = 2,
         vit_input: str = "resize",
         init: str = "gaussian",
         finish: str = "wavelet+nlm",
@@ -97,8 +97,8 @@ class PseudoTextPipeline(VSRPipeline):
             steps=steps,
             eta=eta,
             noise_level=noise_level,
-            window=window,
-            overlap=overlap,
+            unet_window=unet_window,
+            unet_overlap=unet_overlap,
             vit_input=vit_input,
             init=init,
             finish=finish,
@@ -183,7 +183,7 @@ class PseudoTextPipeline(VSRPipeline):
 
     def condition(self, lr: Tensor, settings: PseudoTextSettings, noise: Noise) -> Conditioning:
         """Windows, their pseudo-text, and the LR frames as the UNet sees them."""
-        length, overlap = settings.window or self.config["window"], self.config["overlap"]
+        length, overlap = self._setting(settings, "unet_window"), self.config["unet_overlap"]
         windows = sliding_windows(len(lr), length, min(overlap, length - 1))
         if settings.condition:
             seen = self.look(lr, settings).to(self.adapter.dtype)

@@ -39,7 +39,7 @@ class PseudoTextSettings:
     noise_level: int | None = None
     """Noise added to the LR frames beside the latents, as a timestep of the low-resolution
     scheduler, for UNets that are told the level (default: the preset's)."""
-    window: int | None = None
+    unet_window: int | None = None
     """Frames that the UNet sees at once; longer clips are sampled in windows that overlap, blended
     inside every step (default: the preset's, 8)."""
     vit_input: Literal["resize", "interpolate"] | None = None
@@ -50,7 +50,7 @@ class PseudoTextSettings:
 
     def __post_init__(self) -> None:
         check_finite(self)
-        for name, least in (("steps", 1), ("noise_level", 0), ("window", 1)):
+        for name, least in (("steps", 1), ("noise_level", 0), ("unet_window", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}.", f"It must be at least {least}.")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Decoder, DiagonalGaussianDistribution
 from diffusers.models.resnet import ResnetBlock2D
@@ -116,7 +116,7 @@ class GuidedDecoder(Decoder):
         return self.conv_out(self.conv_act(self.conv_norm_out(x)))
 
 
-class SFTAutoencoderKL(AutoencoderKL):
+class SFTAutoencoderKL(AutoencoderKL, ModelMixin):
     """diffusers' VAE with that decoder; the options of the VAE are `AutoencoderKL`'s.
 
     Without `condition_channels` the decoder is the plain one. With `residual` the guided decoder

@@ -127,9 +127,8 @@ class RelativePositionBias(nn.Module):
         super().__init__()
         self.relative_attention_bias = nn.Embedding(BUCKETS, heads)
 
-    def forward(self, frames: int) -> Tensor:
+    def forward(self, frames: int, device: torch.device) -> Tensor:
         """Scores `[heads, T, T]` of queries (rows) and keys."""
-        device = self.relative_attention_bias.weight.device
         at = torch.arange(frames, device=device)
         distance = at[:, None] - at[None]
         side, exact = BUCKETS // 2, BUCKETS // 4
@@ -157,7 +156,7 @@ class TemporalAttention(nn.Module):
         """`x` `[N, T, C]`."""
         heads = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self._qkv(x))
         q, k, v = heads
-        bias = self.time_rel_pos_bias(x.shape[1]).to(q.dtype)
+        bias = self.time_rel_pos_bias(x.shape[1], x.device).to(q.dtype)
         made = F.scaled_dot_product_attention(self._rotate(q), self._rotate(k), v, attn_mask=bias)
         return self.to_out[0](made.transpose(1, 2).flatten(2))
 

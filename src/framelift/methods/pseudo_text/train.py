@@ -121,7 +121,8 @@ class DenoisingStage:
     def show(self, batch: Batch) -> Tensor:
         """Rows of last frames: bicubic, the result, the truth `[3, H, W]`."""
         pipeline, settings = self.pipeline, PseudoTextSettings(condition=self._conditioned)
-        noise = noise_of(torch.Generator(batch.lr.device).manual_seed(0), batch.lr.device)
+        batch = batch.to(pipeline._execution_device)
+        noise = noise_of(torch.Generator().manual_seed(0), batch.lr.device)
         made = [pipeline(c, settings=settings, noise=noise)[-1] for c in batch.lr[:SHOWN]]
         bicubic = upscale(batch.lr[:SHOWN, -1], pipeline.scale).clamp(0, 1)
         rows = [list(bicubic), made, list(batch.hr[:SHOWN, -1])]

@@ -108,7 +108,7 @@ class VAEStage(AutoencoderStage):
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """The truth above its reconstruction `[3, H, W]`."""
-        truth = batch.hr[:SHOWN, 0]
+        truth = batch.hr[:SHOWN, 0].to(self.vae.device)
         set_frames(self.vae, 1)
         made = self.vae.decode(self.vae.encode(truth * 2 - 1).latent_dist.mean).sample
         return _rows(truth, (made + 1) / 2)
@@ -156,6 +156,7 @@ class SFTStage(AutoencoderStage):
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """Bicubic, decoded from its latents, from the truth's, the truth `[3, H, W]`."""
+        batch = batch.to(self.vae.device)
         lr, truth = batch.lr[:SHOWN, 0] * 2 - 1, batch.hr[:SHOWN, 0] * 2 - 1
         set_frames(self.vae, 1)
         enlarged = upscale(lr, truth.shape[-1] // lr.shape[-1])

@@ -85,7 +85,7 @@ class MaskedAutoencoderObjective:
     @torch.no_grad()
     def show(self, batch: Batch, columns: int = 12) -> Tensor:
         """Frames, what the encoder sees of them, what the decoder makes of that `[3, H, W]`."""
-        pixels = batch.lr.flatten(0, 1)[:columns] * 2 - 1
+        pixels = batch.lr.flatten(0, 1)[:columns].to(self.network.device) * 2 - 1
         made: Any = self.network(pixels)
         target = self.network.patchify(pixels)
         drawn = made.logits
