@@ -11,7 +11,6 @@ from transformers import ViTConfig, ViTModel
 
 from framelift.diffusion.codecs import latent_space
 from framelift.errors import UsageError
-from framelift.methods.load import load_pipeline
 from framelift.methods.pseudo_text.adapter import PseudoTextAdapter
 from framelift.methods.pseudo_text.inflated_unet import InflatedUNet
 from framelift.methods.pseudo_text.pipeline import PseudoTextPipeline
@@ -28,7 +27,7 @@ def build_pipeline(
 ) -> PseudoTextPipeline:
     """The parts of `base`, those that `model.parts` takes from other runs, and new ones.
 
-    `parts` maps components to pipeline folders or presets. The tables `vit`, `vae`, `unet`,
+    `parts` maps components to pipeline folders. The tables `vit`, `vae`, `unet`,
     `adapter`, `scheduler` and `low_res_scheduler` are arguments of new components, made where there
     is none yet; an adapter fits its ViT and UNet, a UNet its VAE. `pipeline` holds arguments of
     the pipeline.
@@ -67,13 +66,12 @@ def new_vae(config: Mapping[str, Any]) -> SFTAutoencoderKL:
 
 def _part(name: str, place: str) -> Any:
     """A component of another pipeline."""
-    runs = Path(place)
-    if runs.parts[:1] == ("runs",) and not runs.exists():
+    if not Path(place).is_dir():
         raise UsageError(
             f"[model.parts] {name} is {place}, which is not there.",
             "Train that stage first, in this folder, or name where its pipeline lies.",
         )
-    found = getattr(load_pipeline(place), name, None)
+    found = getattr(PseudoTextPipeline.from_pretrained(place), name, None)
     if found is None:
         raise UsageError(f"The pipeline {place} has no {name}.", "Correct [model.parts].")
     return found

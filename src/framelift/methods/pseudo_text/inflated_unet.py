@@ -112,7 +112,8 @@ class InflatedUNet(UNet2DConditionModel, ModelMixin):
         super().__init__(**image)
         channels, groups = self.config["block_out_channels"], self.config["norm_num_groups"]
         time = self.time_embedding.linear_2.out_features
-        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+        blocks: list[Any] = [*self.down_blocks, self.mid_block, *self.up_blocks]
+        for block in blocks:
             if getattr(block, "has_cross_attention", False):
                 block.attentions = nn.ModuleList(
                     ClipTransformer(**_public(old.config)) for old in block.attentions

@@ -21,7 +21,7 @@ from framelift.config import from_mapping
 from framelift.diffusion.draw import draw_timesteps, noise_of, normal
 from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
 from framelift.errors import UsageError
-from framelift.methods.base import Batch, Objective, StageRequest
+from framelift.methods.base import Batch, StageRequest
 from framelift.methods.pseudo_text.build import build_pipeline, new_adapter, random_vit
 from framelift.methods.pseudo_text.pipeline import PseudoTextPipeline
 from framelift.methods.pseudo_text.settings import PseudoTextSettings
@@ -216,7 +216,7 @@ class AdapterStage(DenoisingStage):
         return (output - wanted).square().flatten(1).mean(1)
 
 
-def build(request: StageRequest) -> Objective:
+def build(request: StageRequest) -> DenoisingStage:
     """The objective of `unet` or `adapter`."""
     settings = from_mapping(DenoisingSettings, request.objective, "[objective]")
     base = request.pipeline

@@ -67,7 +67,7 @@ class AutoencoderStage:
 
     def to(self, device: torch.device) -> None:
         """Move the autoencoder and the perceptual network."""
-        self.vae.to(device)
+        nn.Module.to(self.vae, device)
         if self.lpips is not None:
             self.lpips.to(device)
 
@@ -110,7 +110,8 @@ class VAEStage(AutoencoderStage):
         """The truth above its reconstruction `[3, H, W]`."""
         truth = batch.hr[:SHOWN, 0].to(self.vae.device)
         set_frames(self.vae, 1)
-        made = self.vae.decode(self.vae.encode(truth * 2 - 1).latent_dist.mean).sample
+        posterior: Any = self.vae.encode(truth * 2 - 1, return_dict=False)[0]
+        (made,) = self.vae.decode(posterior.mean, return_dict=False)
         return _rows(truth, (made + 1) / 2)
 
 
@@ -162,8 +163,8 @@ class SFTStage(AutoencoderStage):
         enlarged = upscale(lr, truth.shape[-1] // lr.shape[-1])
         made = []
         for picture in (enlarged, truth):
-            z = self.vae.encode(picture).latent_dist.mean
-            made.append(self.vae.decode_guided(z, lr))
+            posterior: Any = self.vae.encode(picture, return_dict=False)[0]
+            made.append(self.vae.decode_guided(posterior.mean, lr))
         return _rows(*((x + 1) / 2 for x in (enlarged, *made, truth)))
 
 
