@@ -20,6 +20,7 @@ from framelift.files import part_path, publish, read_json, sha256, write_json
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
 from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, load_preset
+from framelift.weights.resolve import WEIGHT_FILES
 
 LIMIT = 16 * 2**20  # bytes of one file
 TINY = 2**18  # values of a codec that is kept in float32, in which it computes
@@ -35,7 +36,7 @@ def bundle(source: Path, name: str) -> None:
         section = f"components.{part}"
         if component.kind == "bundled":
             network = getattr(pipeline, part)
-            exact = part == "vae" and sum(p.numel() for p in network.parameters()) < TINY
+            exact = part.endswith("vae") and sum(p.numel() for p in network.parameters()) < TINY
             dtype = torch.float32 if exact else torch.float16
             folder = BUNDLED / component.source.removeprefix("bundled:")
             digest = write_network(network, dtype, folder, preset)
@@ -66,7 +67,7 @@ def write_network(network: Any, dtype: torch.dtype, folder: Path, preset: Preset
         config = read_json(part / "config.json")
         config.pop("_name_or_path", None)  # says where it was trained
         write_json(part / "config.json", config)
-        weights = part / "diffusion_pytorch_model.safetensors"
+        weights = next(part / name for name in WEIGHT_FILES if (part / name).is_file())
         if not all(p.isfinite().all() for p in network.state_dict().values()):
             raise UsageError(f"{folder.name} has weights beyond {dtype}.", "Train it again.")
         if weights.stat().st_size > LIMIT:

@@ -7,12 +7,15 @@ import torch
 from accelerate import hooks
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from fake_gpu import fake_gpu
+from pseudo_text_parts import ali
+from pseudo_text_parts import pipeline as pseudo_text
 from stcdit_parts import pipeline as stcdit
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.settings import ImageLDMSettings
+from framelift.methods.pseudo_text.settings import PseudoTextSettings
 from framelift.methods.stablevsr.guidance_decoder import build_guidance_decoder
 from framelift.methods.stablevsr.pipeline import StableVSRPipeline
 from framelift.methods.stablevsr.settings import StableVSRSettings
@@ -68,6 +71,8 @@ PIPELINES = {
         LinearAutoencoderKL(latent_channels=12), DDPM, STDiT(in_channels=12, **PRIOR), steps=3
     ),
     "stcdit": lambda parts, unet: stcdit({"gated": True}, residual_std=0.5),
+    "pseudo-text": lambda parts, unet: pseudo_text(),
+    "pseudo-text ali": lambda parts, unet: pseudo_text(ali()),
     "regression": lambda parts, unet: RegressionPipeline(
         STDiT(in_channels=192, learn_sigma=False, **PRIOR)
     ),
@@ -92,6 +97,12 @@ SETTINGS = {
         VDMVSRSettings(step_size=0.1, blur_sigma=1.0, norm="frames", checkpointing=True),
     ],
     "stcdit": [STCDiTSettings(), STCDiTSettings(reconstruction="uniform", segment_frames=2)],
+    "pseudo-text": [
+        PseudoTextSettings(unet_window=2, eta=1.0, postprocess=("wavelet", "adain")),
+        PseudoTextSettings(condition=False, init="encoder", vae="3d"),
+        PseudoTextSettings(vit_input="interpolate", diffusion=False),
+    ],
+    "pseudo-text ali": [PseudoTextSettings(vit_input="interpolate", init="encoder-raw")],
     "regression": [None],
 }
 CASES = [(name, settings) for name, all_ in SETTINGS.items() for settings in all_]

@@ -4,14 +4,26 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from fake_gpu import fake_gpu
+from pseudo_text_parts import pipeline as pseudo_text
+from pseudo_text_parts import vae
 from stcdit_parts import TINY_INPUT
 from stcdit_parts import pipeline as stcdit
 from support import small_vae
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from transformers import ViTConfig, ViTModel
 
 from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.methods.base import Batch, Objective, StageRequest
 from framelift.methods.image_ldm.pipeline import ImageLDMPipeline
 from framelift.methods.image_ldm.train import ImageLDMObjective, ObjectiveSettings
+from framelift.methods.pseudo_text.adapter import PseudoTextAdapter
+from framelift.methods.pseudo_text.pipeline import PseudoTextPipeline
+from framelift.methods.pseudo_text.train import AdapterStage, DenoisingSettings, UNetStage
+from framelift.methods.pseudo_text.train_vae import DecoderSettings, SFTStage, VAEStage
+from framelift.methods.pseudo_text.train_vit import (
+    MaskedAutoencoderObjective,
+    MaskedAutoencoderSettings,
+)
 from framelift.methods.registry import find_method
 from framelift.methods.sateco.build import build_base
 from framelift.methods.sateco.build import build_pipeline as build_sateco
@@ -149,6 +161,21 @@ def sateco(stage: str) -> Objective:
     return find_method("sateco").stage(stage)(request)
 
 
+def masked_autoencoder() -> MaskedAutoencoderObjective:
+    """The ViT takes LR crops as they are: 8×8 pixels here."""
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=8,
+        patch_size=4,
+    )
+    settings = MaskedAutoencoderSettings(decoder_channels=16, decoder_depth=1)
+    with unset_fake_temporarily():  # transformers looks at numbers while it initialises
+        return MaskedAutoencoderObjective(PseudoTextPipeline(ViTModel(config)), settings)
+
+
 STAGES = {
     **{
         f"sateco {stage}": lambda stage=stage: sateco(stage)
@@ -177,6 +204,15 @@ STAGES = {
     ),
     "vdm-vsr joint prior": joint_prior,
     "vdm-vsr regression": regression,
+    "pseudo-text vit": masked_autoencoder,
+    "pseudo-text vae": lambda: VAEStage(
+        PseudoTextPipeline(vae=vae(condition_channels=0)), DecoderSettings(spectral_weight=0.1)
+    ),
+    "pseudo-text sft": lambda: SFTStage(pseudo_text(), DecoderSettings(spectral_weight=0.1)),
+    "pseudo-text unet": lambda: UNetStage(
+        pseudo_text(), DenoisingSettings(), PseudoTextAdapter("linear-linear", 16, 16, 24)
+    ),
+    "pseudo-text adapter": lambda: AdapterStage(pseudo_text(), DenoisingSettings(grid_steps=30)),
 }
 
 
@@ -201,7 +237,7 @@ def test_trains_on_a_gpu(stage):
 
 
 @pytest.mark.parametrize(
-    "stage", [s for s in STAGES if s.startswith(("vdm", "stcdit", "stablevsr gui"))]
+    "stage", [s for s in STAGES if s.startswith(("vdm", "stcdit", "stablevsr gui", "pseudo"))]
 )
 def test_shows_held_out_clips_on_a_gpu(stage, monkeypatch):
     """Validation hands over a batch on the CPU."""

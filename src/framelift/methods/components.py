@@ -34,8 +34,10 @@ TEXT = (
     *("CLIPTextModel", "CLIPTokenizer"),
     *("T5EncoderModel", "T5Tokenizer", "T5TokenizerFast", "UMT5EncoderModel"),
 )
+VISION = ("ViTModel",)
 LISTED = frozenset(
-    {f"diffusers.{n}" for n in (*NETWORKS, *SCHEDULERS)} | {f"transformers.{n}" for n in TEXT}
+    {f"diffusers.{n}" for n in (*NETWORKS, *SCHEDULERS)}
+    | {f"transformers.{n}" for n in (*TEXT, *VISION)}
 )
 
 
@@ -159,7 +161,7 @@ def _options(component: Component, kind: type, name: str, dtype: torch.dtype) ->
     if issubclass(kind, torch.nn.Module):
         key = "dtype" if from_transformers else "torch_dtype"
         options["output_loading_info"] = True
-        options |= {"use_safetensors": True, key: torch.float32 if name == "vae" else dtype}
+        options |= {"use_safetensors": True, key: torch.float32 if name.endswith("vae") else dtype}
     return options
 
 

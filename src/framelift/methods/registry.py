@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHIPPED = (
     "framelift.methods.image_ldm",
+    "framelift.methods.pseudo_text",
     "framelift.methods.sateco",
     "framelift.methods.stablevsr",
     "framelift.methods.stcdit",

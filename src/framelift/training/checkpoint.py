@@ -176,7 +176,8 @@ def _state(pipeline: Any) -> _State:
     """Digests of all tensors, and all configurations."""
     parts = _parts(pipeline)
     digests = {f"{p}/{n}": _digest(t) for p, part in parts.items() for n, t in _tensors(part)}
-    configs = {p: dict(part.config) for p, part in parts.items() if hasattr(part, "config")}
+    ours = {p: part for p, part in parts.items() if hasattr(part, "register_to_config")}
+    configs = {p: dict(part.config) for p, part in ours.items()}  # not those of transformers
     return digests, configs
 
 
