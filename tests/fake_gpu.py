@@ -3,12 +3,14 @@
 The device has a name of its own: a build of torch without CUDA can make fake tensors of `cuda`, but
 aborts where they are indexed or differentiated. Networks are built inside the mode. Schedulers are
 built outside: their tables are numbers on the CPU, as are the whole numbers that training draws.
+Fake frames have no pixels in which motion could be looked for: they stand still.
 """
 
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -16,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 
 from framelift.diffusion.samplers import Sampler
+from framelift.methods.stcdit import segments
 
 
 @functools.cache
@@ -37,6 +40,7 @@ def fake_gpu() -> Iterator[torch.device]:
         for owner, name in ((Sampler, "__init__"), (torch, "randint")):
             patch.setattr(owner, name, _real(getattr(owner, name)))
         patch.setattr(torch.nn.Module, "_apply", _moved)
+        patch.setattr(segments, "_gray", lambda frame: np.zeros(frame.shape[-2:], np.uint8))
         with FakeTensorMode(allow_non_fake_inputs=True), _Stand():
             yield device
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
-from framelift.methods.stcdit.build import build_base, build_pipeline, extend
+from framelift.methods.stcdit.build import build_base, build_vae, extend
 from framelift.methods.stcdit.pipeline import STCDiTPipeline
 
 VAE = {
@@ -20,6 +21,7 @@ VAE = {
     "is_residual": True,
     "attention": False,
 }
+SCHEDULER = FlowMatchEulerDiscreteScheduler(shift=5.0)  # its tables are numbers on the CPU
 TRANSFORMER = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,
@@ -35,7 +37,7 @@ def pipeline(guidance: dict[str, Any] | None = None, **options: Any) -> STCDiTPi
     torch.manual_seed(0)
     base = options.pop("base", {})
     settings = {"tile": [6, 8, 8], "steps": 2} | options
-    made = build_pipeline({"vae": VAE, "pipeline": settings})
+    made = STCDiTPipeline(build_vae(VAE), SCHEDULER, **settings)
     transformer = build_base(made, {**TRANSFORMER, **base})
     torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)
     if guidance is not None:

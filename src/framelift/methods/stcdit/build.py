@@ -36,11 +36,20 @@ def pipeline_of(pipeline: VSRPipeline | None) -> STCDiTPipeline | None:
 def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
     """A pipeline with an untrained VAE and no transformer yet.
 
-    `model.vae` holds arguments of `AutoencoderKLWan`, and `attention` (default true): false
-    silences the attention in its middle, which makes it convolutional. `model.scheduler` holds
-    arguments of the scheduler, `model.pipeline` of the pipeline.
+    `model.vae` is for `build_vae`; `model.scheduler` holds arguments of the scheduler,
+    `model.pipeline` of the pipeline.
     """
-    config = dict(model["vae"])
+    scheduler = FlowMatchEulerDiscreteScheduler(**{"shift": SHIFT, **model.get("scheduler", {})})
+    return STCDiTPipeline(build_vae(model["vae"]), scheduler, **model.get("pipeline", {}))
+
+
+def build_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
+    """An untrained VAE from arguments of `AutoencoderKLWan`.
+
+    `attention` (default true) is one more: false silences the attention in its middle, which makes
+    it convolutional.
+    """
+    config = dict(config)
     attention = config.pop("attention", True)
     channels = config.get("z_dim", 16)
     unit = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
@@ -48,8 +57,7 @@ def build_pipeline(model: Mapping[str, Any]) -> STCDiTPipeline:
     _calm(vae)
     if not attention:
         silence(vae)
-    scheduler = FlowMatchEulerDiscreteScheduler(**{"shift": SHIFT, **model.get("scheduler", {})})
-    return STCDiTPipeline(vae, scheduler, **model.get("pipeline", {}))
+    return vae
 
 
 def build_base(pipeline: STCDiTPipeline, config: Mapping[str, Any]) -> WanTransformer3DModel:
@@ -77,11 +85,14 @@ def silence(vae: AutoencoderKLWan) -> None:
     It sees whole frames: trained on crops for a short time it would meet other sizes in use, and
     tiles would not fit together.
     """
+    for attention in attentions(vae):
+        _zero(attention.proj)
+
+
+def attentions(vae: AutoencoderKLWan) -> list[Any]:
+    """The attention in the middle of encoder and decoder."""
     blocks: Any = (vae.encoder.mid_block, vae.decoder.mid_block)
-    for block in blocks:
-        for attention in block.attentions:
-            attention.proj.weight.zero_()
-            attention.proj.bias.zero_()
+    return [attention for block in blocks for attention in block.attentions]
 
 
 @torch.no_grad()

@@ -130,6 +130,7 @@ class FlowObjective:
     def show(self, batch: Batch) -> Tensor:
         """Rows of last frames: bicubic, the result, the truth `[3, H, W]`."""
         pipeline, factor = self.pipeline, _factor(batch)
+        batch = batch.to(pipeline._execution_device)
         settings = STCDiTSettings(enlarge=factor)
         rows: list[list[Tensor]] = [[], [], []]
         for lr, hr in zip(batch.lr[:SHOWN], batch.hr[:SHOWN], strict=True):

@@ -19,7 +19,7 @@ from framelift.config import from_mapping
 from framelift.diffusion.draw import normal
 from framelift.diffusion.losses import PerceptualLoss
 from framelift.methods.base import Batch, StageRequest
-from framelift.methods.stcdit.build import build_pipeline, pipeline_of
+from framelift.methods.stcdit.build import attentions, build_pipeline, pipeline_of
 from framelift.methods.stcdit.codec import SegmentCodec
 from framelift.methods.stcdit.pipeline import STCDiTPipeline
 
@@ -43,6 +43,8 @@ class VAESettings:
     """Side of the square inside the frame on which LPIPS is computed, in pixels."""
     perceptual_share: float = 1.0
     """Share of the frames on which LPIPS is computed."""
+    freeze_attention: bool = False
+    """Leave the attention in the middle of encoder and decoder as it is, such as silent."""
 
 
 class VAEObjective:
@@ -54,8 +56,9 @@ class VAEObjective:
         if settings.perceptual_weight:
             self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
         pipeline.vae.requires_grad_(True)
-        for attention in silent_attentions(pipeline.vae):
-            attention.requires_grad_(False)
+        if settings.freeze_attention:
+            for attention in attentions(pipeline.vae):
+                attention.requires_grad_(False)
 
     @property
     def trained(self) -> nn.Module:
@@ -102,13 +105,6 @@ class VAEObjective:
         made = (codec.decode(codec.encode(x * 2 - 1)) + 1) / 2
         rows = (x[:, -1], made[:, -1].clamp(0, 1))
         return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
-
-
-def silent_attentions(vae: AutoencoderKLWan) -> list[nn.Module]:
-    """The attentions in the middle of encoder and decoder whose result is zero (see `silence`)."""
-    blocks: Any = (vae.encoder.mid_block, vae.decoder.mid_block)
-    found = [a for block in blocks for a in block.attentions]
-    return [a for a in found if not (a.proj.weight.any() or a.proj.bias.any())]
 
 
 class _Autoencoder(nn.Module):
