@@ -14,7 +14,7 @@ SETTINGS = {"tile": 64, "seed": 0}
 def commit(journal, window, tail=None):
     path = journal.segment_path(window, images=False)
     path.write_bytes(b"x" * (window + 1))
-    journal.commit(Segment(path, [window], [1]), tail, tile=64)
+    journal.commit(window, Segment(path, [window], [1]), tail, tile=64)
 
 
 def reopened(output):
@@ -31,8 +31,8 @@ def test_finished_windows_come_back(tmp_path):
         tail = torch.rand(2, 3, 4, 4)
         commit(journal, 1, tail)
     again = reopened(output)
-    assert [d.segment.pts for d in again.done] == [[0], [1]]
-    assert torch.equal(again.tail(), tail)
+    assert [d.segment.pts for d in again.done.values()] == [[0], [1]]
+    assert torch.equal(again.tail(1), tail)
     assert len(list(journal_folder(output).glob("*.tail.safetensors"))) == 1
 
 
@@ -56,6 +56,24 @@ def test_a_lost_segment_goes_back_to_where_no_tail_is_needed(tmp_path):
     assert len(reopened(output).done) == 1, "window 1's tail is gone, window 0 needs none"
 
 
+def test_windows_are_finished_in_any_order(tmp_path):
+    """A tail stays until the window that needs it is there; one without it is computed again."""
+    output, tail = tmp_path / "out.mp4", torch.rand(1, 3, 4, 4)
+    with Journal(output) as journal:
+        journal.open(SETTINGS, restart=False)
+        for window in (3, 0, 4):
+            commit(journal, window, tail)
+    again = reopened(output)
+    assert sorted(again.done) == [0, 3, 4]
+    assert torch.equal(again.tail(0), tail)
+    assert torch.equal(again.tail(4), tail)
+    assert again.tail(3) is None
+    commit(again, 2, tail)
+    assert sorted(reopened(output).done) == [0, 2, 3, 4]
+    again.segment_path(3, images=False).unlink()
+    assert sorted(reopened(output).done) == [0, 2, 4], "window 3 is redone from the tail of 2"
+
+
 def test_other_settings_are_refused_by_name_until_restart(tmp_path):
     output = tmp_path / "out.mp4"
     with Journal(output) as journal:
@@ -65,7 +83,7 @@ def test_other_settings_are_refused_by_name_until_restart(tmp_path):
         journal.open(SETTINGS | {"seed": 1}, restart=False)
     with Journal(output) as journal:
         journal.open(SETTINGS | {"seed": 1}, restart=True)
-        assert journal.done == []
+        assert journal.done == {}
 
 
 def test_another_container_takes_over_the_windows_of_one_that_failed(tmp_path):
@@ -81,17 +99,17 @@ def test_another_container_takes_over_the_windows_of_one_that_failed(tmp_path):
     with Journal(other) as journal, Journal(failed):
         assert journal.relative(source) == settings
         journal.open(settings, restart=False)
-        assert journal.done == [], "another process holds them"
+        assert journal.done == {}, "another process holds them"
         journal.discard()
     with Journal(other) as journal:
         assert journal.relative(source) == settings
         journal.open(settings | {"seed": 1}, restart=False)
-        assert journal.done == [], "they are of other settings"
+        assert journal.done == {}, "they are of other settings"
         journal.discard()
     with Journal(other) as journal:
         assert journal.relative(source) == settings
         journal.open(settings, restart=False)
-        assert [d.segment.pts for d in journal.done] == [[0]]
+        assert [d.segment.pts for d in journal.done.values()] == [[0]]
         assert journal.done[0].segment.path.parent == journal_folder(other)
     assert not journal_folder(failed).exists()
 
@@ -129,7 +147,7 @@ def test_damaged_settings_are_thrown_away_on_request_only(tmp_path, content):
         journal.open(SETTINGS, restart=False)
     with Journal(output) as journal:
         journal.open(SETTINGS, restart=True)
-        assert journal.done == []
+        assert journal.done == {}
 
 
 @pytest.mark.parametrize(
@@ -145,4 +163,4 @@ def test_records_of_any_kind_are_refused_in_silence(tmp_path, facts):
         journal.open(SETTINGS, restart=False)
         commit(journal, 0)
         write_json(journal.folder / "000000.json", facts)
-    assert reopened(output).done == []
+    assert reopened(output).done == {}

@@ -3,7 +3,8 @@
 A folder beside the output holds `settings.json`, one segment per finished window in the final
 codec, the float tail that the next window cross-fades with, and for each window a record, written
 last: a window without a record does not exist. Records hold checksums, so that what the disk has
-lost is computed again.
+lost is computed again. Windows may be finished in any order: a tail stays until the window behind
+it is recorded.
 """
 
 import re
@@ -77,7 +78,7 @@ class Journal:
         self.output, self.folder = output, journal_folder(output)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"), timeout=0)
         self._relative: Path | None = None
-        self.done: list[Done] = []
+        self.done: dict[int, Done] = {}
 
     def __enter__(self) -> "Journal":
         try:
@@ -189,18 +190,24 @@ class Journal:
         """Where a window's segment is to be written."""
         return self.folder / (f"{window:06d}" if images else f"{window:06d}.mkv")
 
-    def commit(self, segment: Segment, tail: "Tensor | None", tile: int) -> None:
+    def commit(self, window: int, segment: Segment, tail: "Tensor | None", tile: int) -> None:
         """Record a finished window whose segment is already on the disk."""
+        if tail is not None:
+            self.keep_tail(window, tail)
         with writing(self.folder):
-            self._commit(segment, tail, tile)
+            self._record(window, segment, tail is not None, tile)
+        self.done[window] = Done(segment, tile, tail is not None)
+        if window:
+            self._tail_path(window - 1).unlink(missing_ok=True)
 
-    def _commit(self, segment: Segment, tail: "Tensor | None", tile: int) -> None:
+    def keep_tail(self, window: int, tail: "Tensor") -> None:
+        """Store the frames that a window holds back for the next one."""
         from safetensors.torch import save
 
-        window = len(self.done)
-        if tail is not None:
-            with atomic(self._tail_path(window)) as part:
-                part.write_bytes(save({"tail": tail.contiguous().cpu()}))
+        with writing(self.folder), atomic(self._tail_path(window)) as part:
+            part.write_bytes(save({"tail": tail.contiguous().cpu()}))
+
+    def _record(self, window: int, segment: Segment, has_tail: bool, tile: int) -> None:
         write_json(
             self._record_path(window),
             {
@@ -208,19 +215,16 @@ class Journal:
                 "sha256": sha256(segment.path),
                 "pts": segment.pts,
                 "durations": segment.durations,
-                "tail": sha256(self._tail_path(window)) if tail is not None else None,
+                "tail": sha256(self._tail_path(window)) if has_tail else None,
                 "tile": tile,
             },
         )
-        self.done.append(Done(segment, tile, tail is not None))
-        if window:
-            self._tail_path(window - 1).unlink(missing_ok=True)
 
-    def tail(self) -> "Tensor | None":
-        """The frames that the last finished window held back."""
+    def tail(self, window: int) -> "Tensor | None":
+        """The frames that a window holds back, `[T, 3, H, W]`; None if they are not there."""
         from safetensors.torch import load_file
 
-        path = self._tail_path(len(self.done) - 1)
+        path = self._tail_path(window)
         return load_file(path)["tail"] if path.exists() else None
 
     def publishing(self, part: Path, record: Mapping[str, Any]) -> None:
@@ -241,19 +245,20 @@ class Journal:
                 if path.name != "settings.json":
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
             shutil.rmtree(self.folder, ignore_errors=True)
-        self.done = []
+        self.done = {}
 
-    def _finished(self) -> list[Done]:
-        done: list[Done] = []
-        tails: list[str | None] = []
-        while (found := self._read(len(done))) is not None:
-            window, tail = found
-            done.append(window)
-            tails.append(tail)
-        # Only the newest tail is kept: behind a lost segment, go back to a window that needs none.
-        while done and tails[-1] is not None and not self._has_tail(len(done) - 1, tails[-1]):
-            done.pop()
-            tails.pop()
+    def _finished(self) -> dict[int, Done]:
+        done: dict[int, Done] = {}
+        tails: dict[int, str | None] = {}
+        for record in sorted(self.folder.glob("[0-9]" * 6 + ".json")):
+            window = int(record.stem)
+            if (found := self._read(window)) is not None:
+                done[window], tails[window] = found
+        # A window that is to be computed needs the tail before it: without one, that goes as well.
+        for window in range(max(done, default=-1) + 1, 0, -1):
+            tail = tails.get(window - 1)
+            if window not in done and tail is not None and not self._has_tail(window - 1, tail):
+                done.pop(window - 1, None)
         return done
 
     def _read(self, window: int) -> tuple[Done, str | None] | None:

@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
 
 from torch import Tensor
 
@@ -20,12 +22,14 @@ from framelift.engine.plan import Plan
 from framelift.engine.read import FrameBatch, WindowReader
 from framelift.engine.tiling import upscale_window
 from framelift.errors import StoppedError
+from framelift.files import part_path, publish, remove
 from framelift.images import to_rgb
 from framelift.methods.base import Step, VSRPipeline
 from framelift.ops.color_fix import color_fix
 from framelift.ops.resize import resize
 from framelift.ops.windows import CrossFade, Window
 from framelift.types import OnProgress, Progress
+from framelift.video import faults
 from framelift.video.images import ImageWriter
 from framelift.video.write import Segment, SegmentWriter
 
@@ -68,16 +72,17 @@ def upscale_windows(
     Raises StoppedError when asked to stop, behind the last whole window.
     """
     windows, total, watch = plan.windows, plan.frames, writer.watch
-    ready, done, tile = writer.ready, writer.frames_done, writer.tile or plan.tile
+    done, tile = writer.frames_done, writer.tile or plan.tile
+    missing = writer.missing
 
     def read(window: Window) -> FrameBatch:
         with watch.part("read"):
             return reader.read(window)
 
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-        ahead = reading.submit(read, windows[ready]) if ready < len(windows) else None
+        ahead = reading.submit(read, windows[missing[0]]) if missing else None
         behind: Future[None] | None = None
-        for index in range(ready, len(windows)):
+        for index, following in zip_longest(missing, missing[1:]):
             if should_stop():
                 if behind is not None:
                     behind.result()
@@ -87,8 +92,8 @@ def upscale_windows(
                 )
             assert ahead is not None
             batch = ahead.result()
-            if index + 1 < len(windows):
-                ahead = reading.submit(read, windows[index + 1])
+            if following is not None:
+                ahead = reading.submit(read, windows[following])
             report = _reporter(on_progress, done, windows[index], total)
             with watch.part("pipeline"):
                 sr, tile = upscale_window(
@@ -121,7 +126,11 @@ def _warner(on_progress: OnProgress) -> Callable[[str], None]:
 
 @dataclass
 class WindowWriter:
-    """Blends, colour-fixes, resizes, encodes and records windows, in their order."""
+    """Blends, colour-fixes, resizes, encodes and records windows.
+
+    A window that shares frames with the one before needs that one's tail: held from the last
+    `write`, or in the journal.
+    """
 
     job: Job
     plan: Plan
@@ -129,22 +138,23 @@ class WindowWriter:
     watch: Stopwatch
 
     def __post_init__(self) -> None:
-        self._fade = CrossFade(self.journal.tail() if self.journal.done else None)
+        self._fade, self._last = CrossFade(), -1
 
     @property
-    def ready(self) -> int:
-        """Number of windows that are recorded."""
-        return len(self.journal.done)
+    def missing(self) -> list[int]:
+        """The windows that are not recorded."""
+        return [n for n in range(len(self.plan.windows)) if n not in self.journal.done]
 
     @property
     def frames_done(self) -> int:
         """Number of frames in them."""
-        return sum(len(done.segment.pts) for done in self.journal.done)
+        return sum(len(done.segment.pts) for done in self.journal.done.values())
 
     @property
     def tile(self) -> int | None:
         """Side of the tiles that the last recorded window was computed with."""
-        return self.journal.done[-1].tile if self.journal.done else None
+        done = self.journal.done
+        return done[max(done)].tile if done else None
 
     def write(self, index: int, batch: FrameBatch, sr: Tensor, tile: int) -> None:
         """Write the frames that window `index` finishes, and record it with its tile side.
@@ -152,16 +162,19 @@ class WindowWriter:
         `batch` are the window's frames, `sr` `[T, 3, scale·h, scale·w]` what became of them.
         """
         with self.watch.part("blend"):
-            keep = self.plan.shared_after(index)
-            finished = self._fade.push(sr, self.plan.windows[index].overlap, keep)
+            keep, overlap = self.plan.shared_after(index), self.plan.windows[index].overlap
+            if self._last != index - 1:
+                self._fade = CrossFade(self.journal.tail(index - 1) if overlap else None)
+            finished = self._fade.push(sr, overlap, keep)
         segment = self._encode(index, batch.first(len(finished)), finished)
         with self.watch.part("journal"):
-            self.journal.commit(segment, self._fade.tail, tile)
+            self.journal.commit(index, segment, self._fade.tail, tile)
+        self._last = index
 
     def _encode(self, index: int, batch: FrameBatch, finished: Tensor) -> Segment:
-        job = self.job
+        job, final = self.job, self.journal.segment_path(index, self.job.as_images)
         writer = (ImageWriter if job.as_images else SegmentWriter)(
-            self.journal.segment_path(index, job.as_images),
+            part_path(final),
             width=job.width,
             height=job.height,
             info=job.info,
@@ -176,7 +189,7 @@ class WindowWriter:
                     captions = batch.captions[n] if batch.captions else None
                     writer.write(rgb, batch.pts[n], batch.durations[n], captions)
             with self.watch.part("encode"):
-                return writer.close()
+                return _named(writer.close(), final)
         except BaseException:
             writer.abort()
             raise
@@ -187,3 +200,12 @@ class WindowWriter:
             reference = resize(lr[None], (frame.shape[-2], frame.shape[-1]))
             frame = color_fix(self.plan.color_fix, frame[None], reference)[0]
         return resize(frame, (self.job.height, self.job.width))
+
+
+def _named(part: Segment, final: Path) -> Segment:
+    """Give a finished segment its name, in place of what a killed process may have left there."""
+    with faults.writing(final):
+        if final.is_dir():
+            remove(final)
+        publish(part.path, final)
+    return replace(part, path=final)

@@ -140,7 +140,7 @@ def _run(
         plan = resolve_plan(job, facts, settings, pipeline, method, watcher, previous)
     journal.open(plan.identity, settings.restart, warn)
     writer = WindowWriter(job, plan, journal, watch)
-    if writer.ready:
+    if journal.done:
         note = f"continuing after {writer.frames_done} frames"
         on_progress(Progress("note", writer.frames_done, facts.frames, note))
     with _threads(plan.threads):
@@ -218,7 +218,7 @@ def _publish(
         record.update(_record(job, facts, plan, journal, warnings, watch))
         journal.publishing(part, record)
 
-    segments = [d.segment for d in journal.done]
+    segments = [journal.done[n].segment for n in sorted(journal.done)]
     with watch.part("finish"):
         if job.as_picture:
             assemble_picture(segments, job.output, job.source, whole, settings.overwrite)
@@ -283,7 +283,7 @@ def _record(
         "bad_packets": facts.report.bad_packets,
         "truncated": facts.report.truncated,
         "cuts": list(facts.cuts),
-        "tiles": sorted({d.tile for d in journal.done}, reverse=True),
+        "tiles": sorted({d.tile for d in journal.done.values()}, reverse=True),
         "warnings": warnings,
         "seconds": watch.record(),
         "settings": plan.identity,
