@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".framelift"
 _OURS = re.compile(
-    r"settings\.json|published\.json|\d{6}(\.json|\.mkv|\.tail\.safetensors)?|\..*\.part.*"
+    r"settings\.json|published\.json|\d{6}(\.json|\.mkv|\.(tail|held)\.safetensors)?|\..*\.part.*"
 )
 
 
@@ -226,6 +226,11 @@ class Journal:
 
         path = self._tail_path(window)
         return load_file(path)["tail"] if path.exists() else None
+
+    def find(self, window: int) -> Done | None:
+        """A recorded window, if its segment is what the record says; needs no `open`."""
+        found = self._read(window)
+        return found[0] if found else None
 
     def publishing(self, part: Path, record: Mapping[str, Any]) -> None:
         """Note that `part` is about to get the output's name, and what its record will say."""

@@ -66,22 +66,25 @@ def resolve_plan(
     method: Any,
     watcher: Watcher | None = None,
     previous: Mapping[str, Any] | None = None,
+    memory_share: float = 1.0,
 ) -> Plan:
     """Resolve settings; those left open follow `previous`, an interrupted run's, if any.
 
-    `method` are the settings of the pipeline's method, `watcher` what has seen the survey.
+    `method` are the settings of the pipeline's method, `watcher` what has seen the survey;
+    `memory_share` is the part of the free memory that may be used.
     """
     known = previous or {}
     scale, limits = pipeline.scale_of(method), pipeline.limits_for(method)
     height, width = job.info.height, job.info.width
+    free = free_memory(pipeline.device) * memory_share
     threads = settings.threads or known.get("threads") or choose_threads(None)
     overlap = limits.overlap if settings.overlap is None else settings.overlap
     window = settings.window or known.get("window")
     if not window:
-        fits = choose_window(limits.window, height * width * scale**2, pipeline.device)
+        fits = choose_window(limits.window, height * width * scale**2, free)
         window = max(overlap + 1, fits)
     tile = settings.tile or known.get("tile") or limits.tile
-    tile = tile or choose_tile(height, width, limits, pipeline.device)
+    tile = tile or choose_tile(height, width, limits, free)
     shared = limits.tile_overlap if settings.tile_overlap is None else settings.tile_overlap
     color = limits.color_fix if settings.color_fix == "auto" else settings.color_fix
     info = ClipInfo(facts.frames, height, width, facts.cuts, facts.first, watcher)
@@ -154,11 +157,11 @@ def fingerprint(pipeline: VSRPipeline) -> str:
     return digest.hexdigest()
 
 
-def choose_tile(height: int, width: int, limits: Limits, device: torch.device) -> int:
-    """Largest tile side (LR pixels) whose activations fit; the whole frame where it fits."""
+def choose_tile(height: int, width: int, limits: Limits, free: float) -> int:
+    """Largest tile side (LR pixels) whose activations fit into `free` bytes, or the whole frame."""
     multiple = limits.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (height, width))
-    pixels = free_memory(device) * TILE_SHARE / limits.bytes_per_pixel
+    pixels = free * TILE_SHARE / limits.bytes_per_pixel
     if height * width <= pixels:
         return max(height, width)
     side = int(pixels**0.5) // multiple * multiple
@@ -170,10 +173,10 @@ def choose_tile(height: int, width: int, limits: Limits, device: torch.device) -
     return side
 
 
-def choose_window(wanted: int, output_pixels: int, device: torch.device) -> int:
-    """`wanted` frames, or fewer if their float32 output would take too much memory."""
+def choose_window(wanted: int, output_pixels: int, free: float) -> int:
+    """`wanted` frames, or fewer if their float32 output would not fit into `free` bytes."""
     frame = output_pixels * 3 * 4 * FRAMES_IN_FLIGHT
-    return max(1, min(wanted, int(free_memory(device) * WINDOW_SHARE / frame)))
+    return max(1, min(wanted, int(free * WINDOW_SHARE / frame)))
 
 
 def check_disk(folder: Path, frames: int, pixels: int, encode: EncodeSettings) -> None:

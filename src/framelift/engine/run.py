@@ -35,11 +35,11 @@ from framelift.video.write import Segment, SegmentWriter
 
 
 class Stopwatch:
-    """Wall seconds by part of a run; parts may run side by side."""
+    """Wall seconds by part of a run, which began at `started`; parts may run side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() if started is None else started
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

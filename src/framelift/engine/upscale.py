@@ -4,7 +4,7 @@ Memory holds a few windows; finished windows are segments on the disk (see `jour
 joined without re-encoding at the end. torch is imported once nothing is left to be refused.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -64,7 +64,7 @@ def upscale(
     reader, job, method = open_job(source, output, settings, method, pipeline)
     with Journal(job.output) as journal:
         if is_published(job.output) and not settings.restart:
-            return _conclude(job, journal, journal.published())
+            return conclude(job, journal, journal.published())
         remove_parts(job.output)
         remove_parts(record_path(job.output))
         return _run(job, reader, settings, method, pipeline, journal, on_progress, should_stop)
@@ -113,7 +113,6 @@ def _run(
     on_progress: OnProgress,
     should_stop: Callable[[], bool],
 ) -> Result:
-    from framelift.engine.plan import check_disk, resolve_plan
     from framelift.engine.read import WindowReader
     from framelift.engine.run import Stopwatch, WindowWriter, upscale_windows
 
@@ -121,14 +120,71 @@ def _run(
         on_progress(Progress("warning", note=text))
 
     watch = Stopwatch()
-    before = _state_of(job.source)
-    previous = None
-    if not settings.restart:
-        previous = journal.previous() or (None if job.as_images else journal.relative(job.source))
+    previous = previous_settings(job, settings, journal)
     with watch.part("load"):
         pipeline = pipeline or load_for(settings, method)
         for text in pipeline.warnings(method):
             warn(text)
+    clip = prepare(job, reader, settings, method, pipeline, journal, watch, previous, on_progress)
+    facts, plan = clip.facts, clip.plan
+    writer = WindowWriter(job, plan, journal, watch)
+    if journal.done:
+        note = f"continuing after {writer.frames_done} frames"
+        on_progress(Progress("note", writer.frames_done, facts.frames, note))
+    with use_threads(plan.threads):
+        frames = WindowReader(reader, facts)
+        upscale_windows(
+            frames, pipeline, plan, writer, on_progress=on_progress, should_stop=should_stop
+        )
+    on_progress(Progress("finish", facts.frames, facts.frames))
+    return publish(clip, settings, journal, watch, warn)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video that is ready to be computed: with it and the pipeline, any process can do a window.
+
+    `source_state` tells whether its files are still what was surveyed.
+    """
+
+    job: Job
+    reader: VideoReader
+    facts: "Survey"
+    plan: "Plan"
+    source_state: list[tuple[str, int, int]]
+
+
+def previous_settings(
+    job: Job, settings: UpscaleSettings, journal: Journal
+) -> dict[str, Any] | None:
+    """What an interrupted run has left to be followed, if anything."""
+    if settings.restart:
+        return None
+    return journal.previous() or (None if job.as_images else journal.relative(job.source))
+
+
+def prepare(
+    job: Job,
+    reader: VideoReader,
+    settings: UpscaleSettings,
+    method: Any,
+    pipeline: "VSRPipeline",
+    journal: Journal,
+    watch: "Stopwatch",
+    previous: Mapping[str, Any] | None,
+    on_progress: OnProgress = lambda event: None,
+    memory_share: float = 1.0,
+) -> Clip:
+    """Survey and plan a video, and open its journal; `previous` as in `resolve_plan`.
+
+    `memory_share` is the part of the free memory that may be used.
+    """
+    from framelift.engine.plan import check_disk, resolve_plan
+
+    def warn(text: str) -> None:
+        on_progress(Progress("warning", note=text))
+
+    before = _state_of(job.source)
     with watch.part("survey"):
         watcher = pipeline.watch(method)
         facts = _survey(reader, job, settings, watcher, on_progress)
@@ -137,24 +193,9 @@ def _run(
         check_picture(job.output, job.source, job.info, facts.frames, size)
     check_disk(job.output.absolute().parent, facts.frames, job.height * job.width, job.encode)
     with watch.part("plan"):
-        plan = resolve_plan(job, facts, settings, pipeline, method, watcher, previous)
+        plan = resolve_plan(job, facts, settings, pipeline, method, watcher, previous, memory_share)
     journal.open(plan.identity, settings.restart, warn)
-    writer = WindowWriter(job, plan, journal, watch)
-    if journal.done:
-        note = f"continuing after {writer.frames_done} frames"
-        on_progress(Progress("note", writer.frames_done, facts.frames, note))
-    with _threads(plan.threads):
-        frames = WindowReader(reader, facts)
-        upscale_windows(
-            frames, pipeline, plan, writer, on_progress=on_progress, should_stop=should_stop
-        )
-    if _state_of(job.source) != before:
-        raise InputError(
-            f"{job.source} has changed while it was being upscaled.",
-            "Leave it as it is until the run has finished, then start again with --restart.",
-        )
-    on_progress(Progress("finish", facts.frames, facts.frames))
-    return _publish(job, settings, facts, plan, journal, watch, warn)
+    return Clip(job, reader, facts, plan, before)
 
 
 def load_for(settings: UpscaleSettings | None, method: Any = None) -> "VSRPipeline":
@@ -198,16 +239,20 @@ def _state_of(source: Path) -> list[tuple[str, int, int]]:
     return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
-def _publish(
-    job: Job,
+def publish(
+    clip: Clip,
     settings: UpscaleSettings,
-    facts: "Survey",
-    plan: "Plan",
     journal: Journal,
     watch: "Stopwatch",
-    warn: Callable[[str], None],
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Join the segments; the output gets its name when it is whole and its record is kept."""
+    job, facts, plan = clip.job, clip.facts, clip.plan
+    if _state_of(job.source) != clip.source_state:
+        raise InputError(
+            f"{job.source} has changed while it was being upscaled.",
+            "Leave it as it is until the run has finished, then start again with --restart.",
+        )
     record: dict[str, Any] = {}
 
     def whole(part: Path, lost: list[str]) -> None:
@@ -236,7 +281,7 @@ def _publish(
                     whole=whole,
                     overwrite=settings.overwrite,
                 )
-    return _conclude(job, journal, record)
+    return conclude(job, journal, record)
 
 
 @contextmanager
@@ -255,7 +300,7 @@ def _kept_windows(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _conclude(job: Job, journal: Journal, record: dict[str, Any]) -> Result:
+def conclude(job: Job, journal: Journal, record: dict[str, Any]) -> Result:
     """Write the record of a published output and let go of the journal."""
     with writing(job.output):
         write_json(record_path(job.output), record)
@@ -291,7 +336,8 @@ def _record(
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def use_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads meanwhile."""
     import torch
 
     before = torch.get_num_threads()
