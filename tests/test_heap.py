@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from framelift.cli.heap import keep_freed_memory
+from framelift.heap import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

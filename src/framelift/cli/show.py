@@ -136,7 +136,7 @@ class Display:
             return ", ".join(filter(None, ["sampling", event.note, _memory()]))
         left = seconds / frames * (event.total - event.done)
         speed = f"{frames / seconds:.2f} frames/s"
-        return ", ".join(filter(None, [speed, f"{_clock(left)} left", event.note, _memory()]))
+        return ", ".join(filter(None, [speed, f"{clock(left)} left", event.note, _memory()]))
 
 
 def _bar() -> Any:
@@ -159,7 +159,8 @@ def _memory() -> str:
     return f"{psutil.Process().memory_info().rss / 2**30:.1f} GiB"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,11 +10,12 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from framelift.cli.heap import keep_freed_memory
 from framelift.cli.show import Display, complain, say, stop_signals
+from framelift.distributed.settings import ClusterSettings
 from framelift.engine.settings import UpscaleSettings
 from framelift.errors import Exit, FrameliftError, StoppedError, UsageError
 from framelift.files import to_json
+from framelift.heap import keep_freed_memory
 from framelift.types import Deinterlace
 
 
@@ -27,6 +28,7 @@ def upscale_command(words: Sequence[str]) -> Callable[..., int]:
         output: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None,
         settings: UpscaleSettings = UpscaleSettings(),  # noqa: B008 (frozen)
         method_settings: kind = kind(),  # pyright: ignore[reportInvalidTypeForm] # noqa: B008
+        cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 (frozen)
         dry_run: bool = False,
         json: bool = False,
         quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False,
@@ -44,12 +46,21 @@ def upscale_command(words: Sequence[str]) -> Callable[..., int]:
                 PNG images.
             settings: Settings of the run.
             method_settings: Settings of the method (with --method or --preset, those of that one).
+            cluster: Several processes and machines.
             dry_run: Show what would be done, and stop.
-            json: Print the record of the run, or the plan, as JSON on standard output.
+            json: Print the record of the run, or the plan, as JSON on standard output; with
+                --cluster, a line of JSON for each change of a video.
             quiet: Show no progress.
         """
         if not inputs:
             raise UsageError("No input is given.", "Name a video: framelift upscale clip.mp4")
+        if cluster.cluster is not None:
+            from framelift.cli.cluster import upscale_on_cluster
+
+            folder = Path(output) if output else None
+            return upscale_on_cluster(
+                inputs, folder, settings, method_settings, cluster, dry_run, json, quiet
+            )
         run = _Run(settings, method_settings, dry_run, quiet or json)
         records, code = run(inputs, output)
         if json:
