@@ -60,8 +60,7 @@ def _with_weights(preset: Preset) -> Preset:
     if preset.awaits_weights:
         raise UsageError(
             f"No trained weights are shipped for {preset.name} yet.",
-            f"Train its stages (recipes {preset.name.replace('-', '_')}_*, see docs/methods) and pass "
-            "the folder of the pipeline with --preset.",
+            "Train its stages (see docs/methods) and pass the pipeline's folder with --preset.",
         )
     return preset
 
