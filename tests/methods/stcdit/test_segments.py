@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from stcdit_parts import pipeline
@@ -125,3 +126,14 @@ def test_the_watcher_keeps_one_frame():
     assert len(watcher.motions) == 49
     arrays = [v for v in vars(watcher).values() if hasattr(v, "nbytes")]
     assert sum(a.nbytes for a in arrays) == 32 * 32
+
+
+def test_corners_on_a_line_tell_of_a_shift():
+    """No affine motion follows from them; the frame is not lost for that."""
+    picture = np.full((64, 96), 60, np.uint8)
+    picture[:, 40:] = 200
+    for y in (12, 28, 44):
+        picture[y : y + 6, 40:43] = 60
+    still, moved = (camera_motion(picture, np.roll(picture, n, axis=1)) for n in (0, 2))
+    assert abs(still.right) < 0.1
+    assert moved.right == pytest.approx(2, abs=0.3)

@@ -51,7 +51,7 @@ def test_open_gates_are_the_papers_joint_attention():
     gated, joint = extended(), extended(gated=False)
     disturb(joint)
     joint_weights = joint.state_dict()
-    gates = {f"anchor_gates.{i}": torch.ones(2) for i in range(2)}
+    gates = {f"anchor_gates.{i}.weight": torch.ones(2) for i in range(2)}
     gated.load_state_dict({**joint_weights, **gates})
     torch.testing.assert_close(run(gated), run(joint), atol=1e-5, rtol=1e-4)
 

@@ -93,8 +93,9 @@ def camera_motion(before: np.ndarray, after: np.ndarray) -> CameraMotion:
         return LOST
     cv2.setRNGSeed(0)  # RANSAC draws
     affine, _ = cv2.estimateAffine2D(corners[kept], found[kept])
-    if affine is None:
-        return LOST
+    if affine is None:  # few points, or all on a line, tell of a shift alone
+        right, down = np.median((found - corners)[kept].reshape(-1, 2), axis=0)
+        return CameraMotion(float(right), float(down))
     matrix = affine[:, :2]
     middle = (np.array(before.shape[::-1]) - 1) / 2
     right, down = matrix @ middle + affine[:, 2] - middle
