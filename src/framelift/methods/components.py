@@ -158,6 +158,8 @@ def _options(component: Component, kind: type, name: str, dtype: torch.dtype) ->
     from_transformers = component.type.startswith("transformers.")
     if from_transformers:
         options["trust_remote_code"] = False
+    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+        options.setdefault("add_pooling_layer", False)  # classifiers have none; tokens are taken
     if issubclass(kind, torch.nn.Module):
         key = "dtype" if from_transformers else "torch_dtype"
         options["output_loading_info"] = True
