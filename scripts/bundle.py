@@ -19,7 +19,7 @@ from framelift.errors import FrameliftError, UsageError
 from framelift.files import part_path, publish, read_json, sha256, write_json
 from framelift.methods.load import load_pipeline
 from framelift.methods.vdm_vsr.stdit import STDiT
-from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, load_preset
+from framelift.weights.presets import BUNDLED, FOLDER, Preset, list_presets, read_preset
 from framelift.weights.resolve import WEIGHT_FILES
 
 LIMIT = 16 * 2**20  # bytes of one file
@@ -28,7 +28,7 @@ TINY = 2**18  # values of a codec that is kept in float32, in which it computes
 
 def bundle(source: Path, name: str) -> None:
     """Write the bundled components of preset `name` from the pipeline folder `source`."""
-    preset = load_preset(name)
+    preset = read_preset(FOLDER / f"{name}.toml")
     pipeline: Any = load_pipeline(source)
     toml = FOLDER / f"{preset.name}.toml"
     text = toml.read_text("utf-8")

@@ -246,3 +246,13 @@ def test_published_sizes():
     assert millions(networks["vae"].decoder) == pytest.approx(32.97, abs=0.005)
     assert millions(networks["vae"]) == pytest.approx(55.3, abs=0.05)
     assert millions(networks["text_encoder"]) == pytest.approx(340.4, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["sateco", "stcdit", "pseudo-text"])
+def test_a_preset_without_weights_says_what_to_do(name):
+    """Its file is there for scripts/bundle.py; it is not listed, and names no damage."""
+    if name in {preset.name for preset in list_presets()}:
+        pytest.skip("its weights are shipped")
+    with pytest.raises(UsageError, match="No trained weights are shipped") as raised:
+        load_preset(name)
+    assert "--preset" in str(raised.value)

@@ -183,7 +183,7 @@ STAGES = {
     },
     "image-ldm denoiser": lambda: image_ldm("block"),
     "image-ldm denoiser of a KL VAE with a label": lambda: image_ldm("KL"),
-    "image-ldm few-step": lambda: image_ldm("block", on_policy=0.5),
+    "image-ldm few-step": lambda: image_ldm("block", on_policy=0.5, spectral_weight=0.5),
     "image-ldm few-step of a KL VAE": lambda: image_ldm("KL", on_policy=1.0),
     "stablevsr tcm": lambda: StableVSRObjective(stablevsr("block"), TCMSettings()),
     "stablevsr tcm of a KL VAE": lambda: StableVSRObjective(stablevsr("KL"), TCMSettings()),

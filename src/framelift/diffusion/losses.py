@@ -25,8 +25,7 @@ def spectral_loss(picture: Tensor, target: Tensor) -> Tensor:
     Of luma under a Hann window, averaged over the batch and 3×3 frequencies. LPIPS asks for
     energy at high frequencies and takes a pattern of one period for it; this sees such a pattern.
     """
-    spectra = [_log_power(x) for x in (picture, target)]
-    return F.l1_loss(*spectra)
+    return F.l1_loss(_log_power(picture), _log_power(target))
 
 
 def _log_power(x: Tensor) -> Tensor:

@@ -44,26 +44,28 @@ class PatchAutoencoderKL(ModelMixin, ConfigMixin):
             "norm_num_groups": norm_num_groups,
             "mid_block_add_attention": False,
         }
-        self.encoder = Encoder(
+        encoder: Any = Encoder(
             in_channels=3 * area,
             out_channels=latent_channels,
             down_block_types=("DownEncoderBlock2D",) * levels,
             **shape,
         )
-        self.encoder.conv_in = nn.Sequential(nn.PixelUnshuffle(patch_size), self.encoder.conv_in)
+        encoder.conv_in = nn.Sequential(nn.PixelUnshuffle(patch_size), encoder.conv_in)
+        self.encoder = encoder
         self.quant_conv = None
-        self.decoder = Decoder(
+        decoder: Any = Decoder(
             in_channels=latent_channels,
             out_channels=tail_channels * area,
             up_block_types=("UpDecoderBlock2D",) * levels,
             **shape,
         )
-        self.decoder.conv_out = nn.Sequential(
-            self.decoder.conv_out,
+        decoder.conv_out = nn.Sequential(
+            decoder.conv_out,
             nn.PixelShuffle(patch_size),
             nn.LeakyReLU(0.1),
             nn.Conv2d(tail_channels, 3, 3, padding=1),
         )
+        self.decoder = decoder
 
     @property
     def latent_space(self) -> LatentSpace:

@@ -26,8 +26,9 @@ ENTRY_POINTS = "framelift.methods"
 
 
 def list_presets() -> list[Preset]:
-    """All presets with a name: the default first, then by name."""
+    """All presets with a name and weights: the default first, then by name."""
     presets = [read_preset(path) for path in _files().values()]
+    presets = [preset for preset in presets if not preset.awaits_weights]
     return sorted(presets, key=lambda p: (not p.default, p.name))
 
 
@@ -42,7 +43,7 @@ def load_preset(name: str | Path | None = None, weights_dir: Path | None = None)
         return list_presets()[0]
     word, known = str(name), _files()
     if (plain := word.replace("_", "-")) in known:
-        return read_preset(known[plain])
+        return _with_weights(read_preset(known[plain]))
     path = expand(word)
     if path.is_dir():
         return read_folder(path, list_presets())
@@ -53,6 +54,15 @@ def load_preset(name: str | Path | None = None, weights_dir: Path | None = None)
         return read_repository(repository, commit, weights_dir, list_presets())
     problem = f"There is no preset, preset file or pipeline folder {word!r}."
     raise UsageError(problem, suggest(plain, known))
+
+
+def _with_weights(preset: Preset) -> Preset:
+    if preset.awaits_weights:
+        raise UsageError(
+            f"No trained weights are shipped for {preset.name} yet.",
+            "Train its stages (see docs/methods) and pass the pipeline's folder with --preset.",
+        )
+    return preset
 
 
 def read_preset(path: Path) -> Preset:

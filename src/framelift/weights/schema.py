@@ -72,3 +72,8 @@ class Preset:
     def unpinned(self) -> tuple[str, ...]:
         """Components from the hub without a commit."""
         return tuple(n for n, c in self.components.items() if c.kind == "hub" and not c.revision)
+
+    @property
+    def awaits_weights(self) -> bool:
+        """Whether a bundled part has never been filled in by scripts/bundle.py."""
+        return any(c.kind == "bundled" and not c.sha256 for c in self.components.values())

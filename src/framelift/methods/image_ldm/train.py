@@ -25,7 +25,7 @@ from framelift.config import from_mapping
 from framelift.diffusion.block_transform import BlockTransformCodec
 from framelift.diffusion.codecs import latent_space
 from framelift.diffusion.draw import draw_timesteps, noise_of, normal, randint
-from framelift.diffusion.losses import PerceptualLoss
+from framelift.diffusion.losses import PerceptualLoss, spectral_loss
 from framelift.diffusion.parameterisation import add_noise, alpha_sigma, prediction_of, target
 from framelift.errors import UsageError
 from framelift.methods.base import Batch, StageRequest
@@ -52,6 +52,9 @@ class ObjectiveSettings:
     """Side of the square inside the crop on which LPIPS is computed, in pixels."""
     perceptual_share: float = 1.0
     """Share of the trajectory's crops on which LPIPS is computed."""
+    spectral_weight: float = 0.0
+    """Weight of the difference of log power spectra of the decoded x̃₀ on the trajectory: LPIPS
+    without it makes a grid."""
 
 
 class ImageLDMObjective:
@@ -134,6 +137,8 @@ class ImageLDMObjective:
         _, estimate = next(steps)
         picture = pipeline.codec(lr).decode(estimate)
         terms = {"pixel": self.settings.pixel_weight * F.l1_loss(picture, hr)}
+        if self.settings.spectral_weight:
+            terms["spectral"] = self.settings.spectral_weight * spectral_loss(picture, hr)
         if self.lpips is not None:
             weight = self.settings.perceptual_weight
             terms["lpips"] = weight * self.lpips(picture, hr, generator)

@@ -7,6 +7,7 @@ usual diffusion loss of its latents, whose deviation is measured first.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,8 @@ class BaseVAEStage:
                 f"The stage base-vae does not train a {type(pipeline.vae).__name__}.",
                 "Give [model.vae] a patch_size, or begin with the stage upscaler.",
             )
-        self.pipeline, self.settings = pipeline, settings
+        self.pipeline: Any = pipeline
+        self.settings = settings
         self.lpips = None
         if settings.perceptual_weight:
             self.lpips = PerceptualLoss(settings.perceptual_crop, settings.perceptual_share)
@@ -102,8 +104,8 @@ class BaseVAEStage:
 class BaseUNetStage:
     """Loss of the denoiser."""
 
-    def __init__(self, pipeline: SATeCoPipeline, settings: BaseSettings) -> None:
-        self.pipeline = pipeline
+    def __init__(self, pipeline: SATeCoPipeline) -> None:
+        self.pipeline: Any = pipeline
         pipeline.vae.requires_grad_(False)
 
     @property
@@ -169,5 +171,6 @@ def build(request: StageRequest) -> Objective:
             f"A {type(pipeline).__name__} is not a base of SATeCo.",
             "Name the folder of the stage base-vae as init_from, or none.",
         )
-    stage = BaseVAEStage if request.stage == "base-vae" else BaseUNetStage
-    return stage(pipeline, settings)
+    if request.stage == "base-vae":
+        return BaseVAEStage(pipeline, settings)
+    return BaseUNetStage(pipeline)

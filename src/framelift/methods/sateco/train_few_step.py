@@ -143,8 +143,8 @@ class FewStepStage(Stage):
             "decoded": own.decoded_weight * charbonnier(x_d / 2, flat / 2),
         }
         if own.temporal_weight and frames > 1:
-            changes = [x.reshape(truth.shape).diff(dim=1) / 2 for x in (x_h, truth)]
-            terms["temporal"] = own.temporal_weight * F.l1_loss(*changes)
+            change = x_h.reshape(truth.shape).diff(dim=1) / 2
+            terms["temporal"] = own.temporal_weight * F.l1_loss(change, truth.diff(dim=1) / 2)
         if own.spectral_weight:
             terms["spectral"] = own.spectral_weight * spectral_loss(x_h, flat)
         if self.lpips is not None:
