@@ -98,7 +98,7 @@ SETTINGS = {
     ],
     "stcdit": [STCDiTSettings(), STCDiTSettings(reconstruction="uniform", segment_frames=2)],
     "pseudo-text": [
-        PseudoTextSettings(unet_window=2, eta=1.0, postprocess=("wavelet", "adain")),
+        PseudoTextSettings(unet_window=2, eta=1.0, postprocess="wavelet+adain"),
         PseudoTextSettings(condition=False, init="encoder", vae="3d"),
         PseudoTextSettings(vit_input="interpolate", diffusion=False),
     ],

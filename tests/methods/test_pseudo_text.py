@@ -191,6 +191,17 @@ def test_every_step_of_postprocessing_keeps_pictures_pictures():
         assert (made - frames).abs().max() > 1e-3
 
 
+def test_postprocessing_is_named_in_one_word():
+    of, frames = pipeline(), torch.rand(1, 3, 16, 16)
+    raw, done = (
+        of(frames, settings=PseudoTextSettings(diffusion=False, postprocess=word))
+        for word in ("off", "nlm+gaussian")
+    )
+    expected = postprocess(("nlm", "gaussian"), raw, raw)
+    assert (done - expected).abs().max() < 2 / 255
+    assert (done - raw).abs().max() > 2 / 255
+
+
 def test_colour_transfer_takes_the_inputs_colours():
     reference = torch.rand(1, 3, 32, 40) * 0.5 + 0.2
     tinted = reference * 0.8 + torch.tensor([0.15, 0.0, 0.05])[:, None, None]
@@ -219,7 +230,14 @@ def test_networks_of_clips_can_be_copied_with_their_configuration():
 
 
 @pytest.mark.parametrize(
-    "fault", [{"steps": 0}, {"unet_window": 0}, {"eta": 2.0}, {"noise_level": -1}]
+    "fault",
+    [
+        {"steps": 0},
+        {"unet_window": 0},
+        {"eta": 2.0},
+        {"noise_level": -1},
+        {"postprocess": "wavelet+nml"},
+    ],
 )
 def test_settings_that_make_no_sense(fault):
     with pytest.raises(UsageError):

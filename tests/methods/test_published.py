@@ -153,6 +153,7 @@ def test_vdm_vsrs_autoencoder(tmp_path):
 
 def test_every_published_preset_is_tested_here():
     tested = {"stablevsr-published", "sd-x4-upscaler", "vdm-vsr-published"}
+    tested |= {"pseudo-text-modelscope"}  # in test_pseudo_text_published.py
     assert {p.name for p in list_presets() if p.kind == "published"} == tested
 
 

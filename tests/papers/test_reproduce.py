@@ -85,7 +85,9 @@ def test_the_list(command):
     code, out, _ = command("reproduce", "--list")
     assert code == Exit.OK
     assert "stablevsr/table1" in out
-    assert json.loads(command("reproduce", "--list", "--json")[1])[0]["name"] == "sateco/table1"
+    listed = json.loads(command("reproduce", "--list", "--json")[1])
+    assert [item["name"] for item in listed] == [item.name for item in list_items()]
+    assert "sateco/table1" in out
 
 
 @pytest.mark.parametrize("item", list_items(), ids=lambda item: item.name)

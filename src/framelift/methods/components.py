@@ -131,7 +131,7 @@ def from_config(kind: Any, config: dict[str, Any]) -> Any:
     """A component with random weights."""
     if hasattr(kind, "from_config"):
         return kind.from_config(config)
-    return kind(kind.config_class(**config))
+    return kind(kind.config_class(**config), **_unpooled(kind))
 
 
 def _from_arguments(preset: Preset, name: str, kind: Any) -> Any:
@@ -158,11 +158,18 @@ def _options(component: Component, kind: type, name: str, dtype: torch.dtype) ->
     from_transformers = component.type.startswith("transformers.")
     if from_transformers:
         options["trust_remote_code"] = False
+    options = _unpooled(kind) | options
     if issubclass(kind, torch.nn.Module):
         key = "dtype" if from_transformers else "torch_dtype"
         options["output_loading_info"] = True
         options |= {"use_safetensors": True, key: torch.float32 if name.endswith("vae") else dtype}
     return options
+
+
+def _unpooled(kind: type) -> dict[str, Any]:
+    """No pooling layer where a class has one: only tokens are taken, and classifiers lack it."""
+    known = inspect.signature(kind.__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in known else {}
 
 
 def _trusted() -> set[str]:

@@ -38,13 +38,13 @@ class ClipTransformerBlock(BasicTransformerBlock, OfClips):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """`x` `[B·T, h·w, C]`, `context` `[B·T, N, D]`."""
-        own: Any = self  # diffusers' attributes may be None, in other blocks than these
-        x = x + own.attn1(own.norm1(x), context if own.only_cross_attention else None)
-        x = x + own.attn2(own.norm2(x), context)
+        block: Any = self  # parts that diffusers may leave out are there
+        x = x + block.attn1(block.norm1(x), context if self.only_cross_attention else None)
+        x = x + block.attn2(block.norm2(x), context)
         tracks = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # [B, h·w, T, C]
         moved = self.attn_temporal(self.norm_temporal(tracks.flatten(0, 1)))
         x = x + moved.unflatten(0, tracks.shape[:2]).transpose(1, 2).flatten(0, 1)
-        return x + own.ff(own.norm3(x))
+        return x + block.ff(block.norm3(x))
 
 
 class ClipTransformer(Transformer2DModel):

@@ -24,7 +24,7 @@ from framelift.methods.base import Noise, OnStep, Step, VSRPipeline
 from framelift.methods.pseudo_text.adapter import PseudoTextAdapter
 from framelift.methods.pseudo_text.inflated_unet import InflatedUNet
 from framelift.methods.pseudo_text.postprocess import postprocess
-from framelift.methods.pseudo_text.settings import PseudoTextSettings
+from framelift.methods.pseudo_text.settings import PseudoTextSettings, post_steps
 from framelift.methods.pseudo_text.sft_vae import ClipCodec, SFTAutoencoderKL
 from framelift.ops.noise import PositionNoise
 from framelift.ops.windows import Window, sliding_windows
@@ -134,8 +134,8 @@ class PseudoTextPipeline(VSRPipeline):
         else:
             latents = codec.encode(codec.enlarged)
         decoded = (codec.decode(latents) + 1) / 2
-        usual: Any = tuple(filter(None, self.config["finish"].split("+")))
-        steps = usual if settings.postprocess is None else settings.postprocess
+        usual, own = self.config["finish"], settings.postprocess
+        steps = post_steps(usual if own is None else own)
         return postprocess(steps, decoded, (codec.enlarged + 1) / 2)
 
     def codec(self, lr: Tensor, settings: PseudoTextSettings) -> ClipCodec:

@@ -1,7 +1,7 @@
 """Settings of the pseudo-text adapter. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from framelift.config import check_finite
 from framelift.errors import UsageError
@@ -33,9 +33,9 @@ class PseudoTextSettings:
     diffusion: bool = True
     """Off, the control: latents are those of the enlarged input, and only the decoder and the
     post-processing work."""
-    postprocess: tuple[PostStep, ...] | None = None
-    """What is done to the decoded frames, in this order; () nothing (default: the preset's; the
-    thesis' best is wavelet, then nlm)."""
+    postprocess: str | None = None
+    """What is done to the decoded frames, steps in order joined by "+"; off: nothing (default: the
+    preset's; the thesis' best is wavelet+nlm)."""
     noise_level: int | None = None
     """Noise added to the LR frames beside the latents, as a timestep of the low-resolution
     scheduler, for UNets that are told the level (default: the preset's)."""
@@ -56,3 +56,17 @@ class PseudoTextSettings:
                 raise UsageError(f"{name} is {value}.", f"It must be at least {least}.")
         if self.eta is not None and not 0 <= self.eta <= 1:
             raise UsageError(f"eta is {self.eta}.", "It lies between 0 (DDIM) and 1 (DDPM).")
+        if self.postprocess is not None:
+            post_steps(self.postprocess)
+
+
+def post_steps(joined: str) -> tuple[PostStep, ...]:
+    """The steps of "wavelet+nlm"; none of "off" or an empty word. Unknown ones raise UsageError."""
+    names = [] if joined == "off" else [name for name in joined.split("+") if name]
+    for name in names:
+        if name not in get_args(PostStep):
+            known = ", ".join(get_args(PostStep))
+            raise UsageError(
+                f"postprocess names {name!r}.", f"Known are {known}, joined by +, and off."
+            )
+    return cast(tuple[PostStep, ...], tuple(names))

@@ -7,6 +7,7 @@ Names of parameters are those of the released weights.
 """
 
 import inspect
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,8 @@ from framelift.methods.pseudo_text.temporal import (
     zeroed,
 )
 from framelift.ops.resize import upscale
+
+SCALE = 4
 
 
 class ClipResnetBlock(ResnetBlock2D):
@@ -186,6 +189,11 @@ class ClipCodec(KLCodec):
     def __init__(self, vae: nn.Module, lr: Tensor, weight: float = 1.0, chunk: int = 3) -> None:
         super().__init__(vae, lr)
         self.weight, self.chunk = weight, chunk
+
+    @cached_property
+    def enlarged(self) -> Tensor:
+        """See `KLCodec`; of the output's size also where latents are smaller than LR frames."""
+        return upscale(self.lr.float(), SCALE)
 
     def posterior(self, hr: Tensor) -> DiagonalGaussianDistribution:
         """See `KLCodec`; `chunk` frames are encoded together."""

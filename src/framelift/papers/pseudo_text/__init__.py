@@ -1,0 +1,1 @@
+"""The pseudo-text thesis' tables and figures."""
