@@ -21,10 +21,12 @@ from framelift.methods.stcdit.anchors import (
     AnchorFrameRefinement,
     Fusion,
     PlainPatches,
+    bias_of,
 )
+from framelift.methods.stcdit.block import AnchorGate, extend_block
 
 LORA_TARGETS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
-ADDED = ("lora_A", "lora_B", "afr", "acfm", "anchor_gates", "lq_patch_embedding", "lq_projection")
+ADDED = ("lora_A", "lora_B", "afr", "acfm", "anchor_gate", "lq_patch_embedding", "lq_projection")
 """Last names of the modules that are trained."""
 
 
@@ -39,6 +41,8 @@ class AnchoredWanTransformer(WanTransformer3DModel):
     the input (the large one).
     """
 
+    _no_split_modules = ["AnchoredWanBlock"]  # noqa: RUF012
+    _repeated_blocks = ["AnchoredWanBlock"]  # noqa: RUF012
     _keep_in_fp32_modules = [*WanTransformer3DModel._keep_in_fp32_modules]  # noqa: RUF012
 
     @register_to_config
@@ -86,16 +90,20 @@ class AnchoredWanTransformer(WanTransformer3DModel):
             pos_embed_seq_len=pos_embed_seq_len,
         )
         dim = num_attention_heads * attention_head_dim
+        joint = anchors == "self"
+        for block in self.blocks:
+            extend_block(
+                block,
+                AnchorGate(num_attention_heads) if joint and gated else None,
+                AnchorConvFusion(ffn_dim, fusion) if joint and fusion != "none" else None,
+            )
         if anchors != "none":
             self.afr = (AnchorFrameRefinement if refine else PlainPatches)(out_channels, dim)
             self.afr.copy_patches(self.patch_embedding)
-        if anchors == "self" and fusion != "none":
-            self.acfm = nn.ModuleList(AnchorConvFusion(ffn_dim, fusion) for _ in range(num_layers))
-        if anchors == "self" and gated:
-            gates = (torch.zeros(num_attention_heads) for _ in range(num_layers))
-            self.anchor_gates = nn.ParameterList(gates)
         if lq_patches:
-            self.lq_patch_embedding = nn.Conv3d(out_channels, dim, patch_size, stride=patch_size)
+            frames, rows, columns = patch_size
+            patch = (frames, rows, columns)
+            self.lq_patch_embedding = nn.Conv3d(out_channels, dim, patch, stride=patch)
             self.lq_projection = nn.Linear(dim, dim)
             nn.init.zeros_(self.lq_projection.weight)
             nn.init.zeros_(self.lq_projection.bias)
@@ -107,7 +115,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
     def from_base(cls, base: WanTransformer3DModel, **guidance: Any) -> "AnchoredWanTransformer":
         """The base's weights, and new modules that have no effect."""
         config = {k: v for k, v in base.config.items() if not k.startswith("_")}
-        made = cls(**{**config, **guidance})
+        made: Any = cls(**{**config, **guidance})
         weights = base.state_dict()
         plain = {key: key.replace(".base_layer", "") for key in made.state_dict()}
         made.load_state_dict(
@@ -124,7 +132,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         if self.config["lq_patches"]:
             channels = self.lq_patch_embedding.in_channels
             self.lq_patch_embedding.weight.copy_(self.patch_embedding.weight[:, :channels])
-            self.lq_patch_embedding.bias.copy_(self.patch_embedding.bias)
+            bias_of(self.lq_patch_embedding).copy_(bias_of(self.patch_embedding))
 
     def added(self) -> dict[str, nn.Module]:
         """What is trained, by name; everything else is the base's."""
@@ -172,12 +180,13 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         k = a.shape[1] // (size[0] * size[1])
         at = torch.tensor(anchor_frames, dtype=torch.long, device=v.device)
         rope = self.rope(hidden_states.new_empty(1, 1, f + k, height, width))
-        for i in range(len(self.blocks)):
-            given = (i, v, a, text, modulation, rope, at, size)
+        given = (text, modulation, rope, at, size)
+        checkpoint: Any = self._gradient_checkpointing_func
+        for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                v, a = self._gradient_checkpointing_func(self._block, *given)
+                v, a = checkpoint(block, v, a, *given)
             else:
-                v, a = self._block(*given)
+                v, a = block(v, a, *given)
         shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(1)).chunk(2, dim=1)
         v = (self.norm_out(v.float()) * (1 + scale) + shift).type_as(v)
         output = self._unpatch(self.proj_out(v), f, size)
@@ -198,86 +207,8 @@ class AnchoredWanTransformer(WanTransformer3DModel):
             return weight.new_empty(batch, 0, dim)
         return self.afr(anchors)
 
-    def _block(
-        self,
-        index: int,
-        v: Tensor,
-        a: Tensor,
-        text: Tensor,
-        modulation: Tensor,
-        rope: tuple[Tensor, Tensor],
-        anchor_frames: Tensor,
-        size: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:
-        """One block: Wan's, with anchors `a` behind the video `v` where there are any."""
-        block: Any = self.blocks[index]
-        count = v.shape[1]
-        table = block.scale_shift_table + modulation.float()
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table.chunk(6, dim=1)
-        x = torch.cat([v, a.to(v.dtype).expand(len(v), -1, -1)], dim=1)
-        inputs = (block.norm1(x.float()) * (1 + scale) + shift).type_as(x)
-        x = (x.float() + self._attention(index, inputs, rope, count) * gate).type_as(x)
-        v, a = x[:, :count], x[:, count:]
-        v = v + block.attn2(block.norm2(v.float()).type_as(v), text, None, None)
-        x = torch.cat([v, a], dim=1)
-        inputs = (block.norm3(x.float()) * (1 + ffn_scale) + ffn_shift).type_as(x)
-        made = self._feed_forward(index, inputs, count, anchor_frames, size)
-        x = (x.float() + made.float() * ffn_gate).type_as(x)
-        return x[:, :count], x[:, count:]
-
-    def _attention(self, index: int, x: Tensor, rope: tuple[Tensor, Tensor], count: int) -> Tensor:
-        """Joint self-attention of video and anchors.
-
-        With gates, video tokens go from attention among themselves (gate 0) to the joint one (1).
-        """
-        attention: Any = self.blocks[index].attn1
-        if x.shape[1] == count or not self.config["gated"] or self.config["anchors"] != "self":
-            return attention(x, None, None, rope)
-        gate = self.anchor_gates[index]
-        return gated_attention(attention, x, rope, count, gate)
-
-    def _feed_forward(
-        self, index: int, x: Tensor, count: int, anchor_frames: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Wan's feed-forward network with ACFM between its first layer and the activation."""
-        first, dropout, last = self.blocks[index].ffn.net
-        h = first.proj(x)
-        if x.shape[1] > count and hasattr(self, "acfm"):
-            parts = self.acfm[index](h[:, :count], h[:, count:], anchor_frames, size)
-            h = torch.cat(parts, dim=1)
-        return last(dropout(first.gelu(h)))
-
     def _unpatch(self, tokens: Tensor, f: int, size: tuple[int, int]) -> Tensor:
         patch = self.config["patch_size"]
         x = tokens.reshape(len(tokens), f // patch[0], *size, *patch, -1)
         x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
         return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
-
-
-def gated_attention(
-    attention: Any, x: Tensor, rope: tuple[Tensor, Tensor], count: int, gate: Tensor
-) -> Tensor:
-    """Wan's self-attention, whose first `count` tokens see the rest as `gate` [heads] lets them.
-
-    At 0 they do not see it, at 1 this is `attention` itself.
-    """
-    heads = (attention.heads, -1)
-    q = rotate(attention.norm_q(attention.to_q(x)).unflatten(2, heads), rope)
-    k = rotate(attention.norm_k(attention.to_k(x)).unflatten(2, heads), rope)
-    q, k, v = (t.transpose(1, 2) for t in (q, k, attention.to_v(x).unflatten(2, heads)))
-    q, k = q.to(v.dtype), k.to(v.dtype)
-    joint = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    among = (t[:, :, :count] for t in (q, k, v))
-    alone = torch.nn.functional.scaled_dot_product_attention(*among)
-    g = gate.to(v.dtype)[None, :, None, None]
-    video = alone + g * (joint[:, :, :count] - alone)
-    out = torch.cat([video, joint[:, :, count:]], dim=2).transpose(1, 2).flatten(2)
-    return attention.to_out[1](attention.to_out[0](out))
-
-
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary position embedding of `x` `[B, N, heads, d]`, neighbours paired, as Wan's."""
-    cos, sin = rope[0][..., 0::2], rope[1][..., 1::2]
-    x1, x2 = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([x1 * cos - x2 * sin, x1 * sin + x2 * cos], dim=-1)
-    return turned.flatten(-2).type_as(x)
