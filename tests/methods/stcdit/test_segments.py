@@ -88,6 +88,18 @@ def test_flat_frames_stand_still_and_lost_ones_cut(picture):
     assert LOST.exceeds(STCDiTSettings(max_shift=1e9))
 
 
+@pytest.mark.parametrize("shift", [0, 4])
+def test_corners_on_a_line_show_a_shift(shift):
+    """No affine motion can be fitted to them, yet nothing is lost."""
+    gray = np.zeros((64, 96), np.uint8)
+    for row in (10, 25, 40, 55):
+        gray[row : row + 3, 20:23] = 255
+    found = camera_motion(gray, np.roll(gray, shift, axis=1))
+    assert found.right == pytest.approx(shift, abs=0.3)
+    assert abs(found.down) < 0.3
+    assert not found.exceeds(SETTINGS)
+
+
 def test_a_shaking_clip_is_cut_more_often_than_a_steady_one(picture):
     steady = filmed(picture, [Pose(right=i / 180) for i in range(12)])
     shaking = filmed(picture, [Pose(right=(i % 3) * 7 / 180) for i in range(12)])

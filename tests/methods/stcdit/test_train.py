@@ -125,7 +125,7 @@ def test_segments_are_drawn(most):
 def test_only_what_is_added_is_trained():
     made = objective("stcdit", pipeline({"gated": True}))
     names = {n for n, _ in made.trained.named_parameters()}
-    assert all(any(w in n for w in ("lora", "afr", "acfm", "gates")) for n in names)
+    assert all(any(w in n for w in ("lora", "afr", "acfm", "anchor_gate")) for n in names)
     trained = {id(p) for p in made.trained.parameters()}
     for name, parameter in made.pipeline.transformer.named_parameters():
         assert parameter.requires_grad == (id(parameter) in trained), name

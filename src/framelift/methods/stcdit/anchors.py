@@ -31,13 +31,13 @@ class AnchorFrameRefinement(nn.Module):
         self.project = nn.Conv2d(dim, dim, 1)
         self.out = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(_bias(self.out))
+        nn.init.zeros_(bias_of(self.out))
 
     @torch.no_grad()
     def copy_patches(self, patches: nn.Conv3d) -> None:
         """Cut as `patches` cuts the noisy latents, its first input channels."""
         self.coarse.weight.copy_(patches.weight[:, : self.coarse.in_channels, 0])
-        _bias(self.coarse).copy_(_bias(patches))
+        bias_of(self.coarse).copy_(bias_of(patches))
 
     def forward(self, latents: Tensor) -> Tensor:
         number = latents.shape[2]
@@ -100,11 +100,12 @@ class AnchorConvFusion(nn.Module):
 def _depthwise(dim: int) -> nn.Conv2d:
     conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
     nn.init.zeros_(conv.weight)
-    nn.init.zeros_(_bias(conv))
+    nn.init.zeros_(bias_of(conv))
     return conv
 
 
-def _bias(conv: nn.Module) -> Tensor:
+def bias_of(conv: nn.Module) -> Tensor:
+    """The bias of a convolution that has one."""
     assert isinstance(conv.bias, Tensor)
     return conv.bias
 

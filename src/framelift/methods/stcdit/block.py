@@ -1,6 +1,5 @@
 """A block of Wan's transformer that takes anchors behind the video's tokens."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,9 +7,9 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
 
+from framelift.methods.stcdit.anchors import AnchorConvFusion
+
 Rope = tuple[Tensor, Tensor]
-Join = Callable[..., Any]
-"""Calls an `AnchorGate` or an `AnchorConvFusion`."""
 
 
 class AnchorGate(nn.Module):
@@ -28,9 +27,13 @@ class AnchorGate(nn.Module):
 class AnchoredWanBlock(WanTransformerBlock):
     """Wan's block, with anchors behind the video where there are any.
 
-    A module whose parameters are read is called, never reached into: offloading and sharding load
-    weights when their module is called.
+    `anchor_gate` joins the two in self-attention (None: as all tokens), `acfm` in the feed-forward
+    network. A module with weights is called, never reached into: offloading and sharding bring
+    weights where they are needed when their module is called.
     """
+
+    anchor_gate: AnchorGate | None
+    acfm: AnchorConvFusion | None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -41,50 +44,47 @@ class AnchoredWanBlock(WanTransformerBlock):
         rope: Rope,
         anchor_frames: Tensor,
         size: tuple[int, int],
-        gate: Join | None = None,
-        fusion: Join | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens of the video `v` `[B, f·h·w, d]` and of anchors `a` `[B or 1, k·h·w, d]` after it.
-
-        `gate` joins them in self-attention (None: as all tokens), `fusion` in the feed-forward
-        network; `size` is (h, w).
+        """What follows on the video's tokens `v` `[B, f·h·w, d]` and the anchors' `a`
+        `[B or 1, k·h·w, d]`; `size` is (h, w).
         """
         count = v.shape[1]
         table = self.scale_shift_table + modulation.float()
         shift, scale, share, ffn_shift, ffn_scale, ffn_share = table.chunk(6, dim=1)
         x = torch.cat([v, a.to(v.dtype).expand(len(v), -1, -1)], dim=1)
         inputs = (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
-        if gate is None or x.shape[1] == count:
+        if self.anchor_gate is None or x.shape[1] == count:
             seen = self.attn1(inputs, None, None, rope)
         else:
-            seen = gated_attention(self.attn1, inputs, rope, count, gate)
+            seen = gated_attention(self.attn1, inputs, rope, count, self.anchor_gate)
         x = (x.float() + seen * share).type_as(x)
         v, a = x[:, :count], x[:, count:]
         v = v + self.attn2(self.norm2(v.float()).type_as(v), text, None, None)
         x = torch.cat([v, a], dim=1)
         inputs = (self.norm3(x.float()) * (1 + ffn_scale) + ffn_shift).type_as(x)
-        made = self._feed_forward(inputs, count, anchor_frames, size, fusion)
+        made = self._feed_forward(inputs, count, anchor_frames, size)
         x = (x.float() + made.float() * ffn_share).type_as(x)
         return x[:, :count], x[:, count:]
 
     def _feed_forward(
-        self,
-        x: Tensor,
-        count: int,
-        anchor_frames: Tensor,
-        size: tuple[int, int],
-        fusion: Join | None,
+        self, x: Tensor, count: int, anchor_frames: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Wan's feed-forward network with ACFM between its first layer and the activation."""
         layers: Any = self.ffn.net
         first, dropout, last = layers
         h = first.proj(x)
-        if fusion is not None and x.shape[1] > count:
-            h = torch.cat(fusion(h[:, :count], h[:, count:], anchor_frames, size), dim=1)
+        if self.acfm is not None and x.shape[1] > count:
+            h = torch.cat(self.acfm(h[:, :count], h[:, count:], anchor_frames, size), dim=1)
         return last(dropout(first.gelu(h)))
 
 
-def gated_attention(attention: Any, x: Tensor, rope: Rope, count: int, gate: Join) -> Tensor:
+def extend_block(block: Any, anchor_gate: AnchorGate | None, acfm: AnchorConvFusion | None) -> None:
+    """Make Wan's block an `AnchoredWanBlock`; its weights stay."""
+    block.__class__ = AnchoredWanBlock
+    block.anchor_gate, block.acfm = anchor_gate, acfm
+
+
+def gated_attention(attention: Any, x: Tensor, rope: Rope, count: int, gate: AnchorGate) -> Tensor:
     """Wan's self-attention, whose first `count` tokens see the rest as far as `gate` lets them."""
     heads = (attention.heads, -1)
     q = rotate(attention.norm_q(attention.to_q(x)).unflatten(2, heads), rope)

@@ -18,6 +18,7 @@ from framelift.methods.stcdit.settings import STCDiTSettings
 
 CORNERS, QUALITY, DISTANCE = 100, 0.3, 7
 WINDOW, LEVELS = (21, 21), 3
+AGREEMENT = 3.0  # pixels within which corners move alike, RANSAC's threshold as well
 LEAST_TRACKED = 3  # an affine motion has six unknowns, a point gives two equations
 
 
@@ -93,15 +94,21 @@ def camera_motion(before: np.ndarray, after: np.ndarray) -> CameraMotion:
         return LOST
     cv2.setRNGSeed(0)  # RANSAC draws
     affine, _ = cv2.estimateAffine2D(corners[kept], found[kept])
-    if affine is None:  # few points, or all on a line, tell of a shift alone
-        right, down = np.median((found - corners)[kept].reshape(-1, 2), axis=0)
-        return CameraMotion(float(right), float(down))
+    if affine is None:  # corners on a line, or no motion that they share
+        return _shift((found - corners)[kept].reshape(-1, 2))
     matrix = affine[:, :2]
     middle = (np.array(before.shape[::-1]) - 1) / 2
     right, down = matrix @ middle + affine[:, 2] - middle
     scales = np.linalg.norm(matrix, axis=0)
     angle = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
     return CameraMotion(float(right), float(down), angle, float(scales.mean()))
+
+
+def _shift(moves: np.ndarray) -> CameraMotion:
+    """What most of `moves` `[n, 2]` agree on, `LOST` where that is nothing."""
+    right, down = np.median(moves, axis=0)
+    near = np.hypot(*(moves - (right, down)).T) <= AGREEMENT
+    return CameraMotion(float(right), float(down)) if near.mean() > 0.5 else LOST
 
 
 def segment(

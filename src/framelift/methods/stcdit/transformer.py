@@ -21,11 +21,12 @@ from framelift.methods.stcdit.anchors import (
     AnchorFrameRefinement,
     Fusion,
     PlainPatches,
+    bias_of,
 )
-from framelift.methods.stcdit.block import AnchoredWanBlock, AnchorGate
+from framelift.methods.stcdit.block import AnchorGate, extend_block
 
 LORA_TARGETS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
-ADDED = ("lora_A", "lora_B", "afr", "acfm", "anchor_gates", "lq_patch_embedding", "lq_projection")
+ADDED = ("lora_A", "lora_B", "afr", "acfm", "anchor_gate", "lq_patch_embedding", "lq_projection")
 """Last names of the modules that are trained."""
 
 
@@ -40,6 +41,8 @@ class AnchoredWanTransformer(WanTransformer3DModel):
     the input (the large one).
     """
 
+    _no_split_modules = ["AnchoredWanBlock"]  # noqa: RUF012
+    _repeated_blocks = ["AnchoredWanBlock"]  # noqa: RUF012
     _keep_in_fp32_modules = [*WanTransformer3DModel._keep_in_fp32_modules]  # noqa: RUF012
 
     @register_to_config
@@ -87,18 +90,19 @@ class AnchoredWanTransformer(WanTransformer3DModel):
             pos_embed_seq_len=pos_embed_seq_len,
         )
         dim = num_attention_heads * attention_head_dim
+        joint = anchors == "self"
         for block in self.blocks:
-            block.__class__ = AnchoredWanBlock
+            extend_block(
+                block,
+                AnchorGate(num_attention_heads) if joint and gated else None,
+                AnchorConvFusion(ffn_dim, fusion) if joint and fusion != "none" else None,
+            )
         if anchors != "none":
             self.afr = (AnchorFrameRefinement if refine else PlainPatches)(out_channels, dim)
             self.afr.copy_patches(self.patch_embedding)
-        if anchors == "self" and fusion != "none":
-            self.acfm = nn.ModuleList(AnchorConvFusion(ffn_dim, fusion) for _ in range(num_layers))
-        if anchors == "self" and gated:
-            gates = (AnchorGate(num_attention_heads) for _ in range(num_layers))
-            self.anchor_gates = nn.ModuleList(gates)
         if lq_patches:
-            patch: Any = patch_size
+            frames, rows, columns = patch_size
+            patch = (frames, rows, columns)
             self.lq_patch_embedding = nn.Conv3d(out_channels, dim, patch, stride=patch)
             self.lq_projection = nn.Linear(dim, dim)
             nn.init.zeros_(self.lq_projection.weight)
@@ -111,7 +115,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
     def from_base(cls, base: WanTransformer3DModel, **guidance: Any) -> "AnchoredWanTransformer":
         """The base's weights, and new modules that have no effect."""
         config = {k: v for k, v in base.config.items() if not k.startswith("_")}
-        made = cls(**{**config, **guidance})
+        made: Any = cls(**{**config, **guidance})
         weights = base.state_dict()
         plain = {key: key.replace(".base_layer", "") for key in made.state_dict()}
         made.load_state_dict(
@@ -130,8 +134,7 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         if self.config["lq_patches"]:
             channels = self.lq_patch_embedding.in_channels
             self.lq_patch_embedding.weight.copy_(self.patch_embedding.weight[:, :channels])
-            bias: Any = self.lq_patch_embedding.bias
-            bias.copy_(self.patch_embedding.bias)
+            bias_of(self.lq_patch_embedding).copy_(bias_of(self.patch_embedding))
 
     def added(self) -> dict[str, nn.Module]:
         """What is trained, by name; everything else is the base's."""
@@ -179,13 +182,13 @@ class AnchoredWanTransformer(WanTransformer3DModel):
         k = a.shape[1] // (size[0] * size[1])
         at = torch.tensor(anchor_frames, dtype=torch.long, device=v.device)
         rope = self.rope(hidden_states.new_empty(1, 1, f + k, height, width))
-        for number, block in enumerate(self.blocks):
-            joins = (self._call("anchor_gates", number), self._call("acfm", number))
-            given = (v, a, text, modulation, rope, at, size, *joins)
+        given = (text, modulation, rope, at, size)
+        checkpoint: Any = self._gradient_checkpointing_func
+        for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                v, a = self._checkpoint(block, *given)
+                v, a = checkpoint(block, v, a, *given)
             else:
-                v, a = block(*given)
+                v, a = block(v, a, *given)
         shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(1)).chunk(2, dim=1)
         v = (self.norm_out(v.float()) * (1 + scale) + shift).type_as(v)
         output = self._unpatch(self.proj_out(v), f, size)
